@@ -1,6 +1,6 @@
 """The keys that say where a model larger than its memory lives, applied to a scenario."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 from roofline.catalog.fits import load_runtime
@@ -9,6 +9,7 @@ from roofline.errors import InvalidSpecError, UnknownNameError, nearest
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.routing import Routing
 from roofline.hardware import System
+from roofline.offload_settings import OffloadSettings
 from roofline.quantity import replace_at, revised
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
@@ -29,74 +30,12 @@ from roofline.timing.runtime import Runtime, datasheet_runtime
 from roofline.timing.timeline import Composition
 from roofline.units import parse
 
-__all__ = ["MODES", "OffloadSettings", "offloaded"]
+__all__ = ["MODES", "offloaded"]
 
 Mode = Literal["stream", "cache", "compute", "choose", "mmap"]
 MODES: Final = ("stream", "cache", "compute", "choose", "mmap")
 
 _TIERS: Final = {"host": "host", "cpu": "host", "storage": "storage", "flash": "storage", "ssd": "storage"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class OffloadSettings:
-    """Where a model lives that does not fit; None is as the device has it.
-
-    Parameters
-    ----------
-    memory_limit : str or None
-        Most of the near memory that may be used, e.g. ``8 GiB``.
-    offload : str or None
-        Where the rest goes: ``host``, or ``storage`` (``flash``).
-    mode : str or None
-        What comes of it: ``stream`` fetches it each pass; ``cache`` keeps the experts used last and
-        fetches the others; ``compute`` lets the host compute it where it lies; ``choose`` fetches
-        experts in passes where that is sooner and computes them there in others; ``mmap`` pages it in
-        on demand. By default ``cache`` for a mixture of experts, else ``stream``.
-    gpu_layers, cpu_expert_layers : float or None
-        Layers the device computes, and layers whose experts the host computes; by hand in place of
-        what fits.
-    cache_experts : float or None
-        Expert slots of each layer, in place of what fits.
-    cache_policy : str or None
-        ``lru``, ``lfu`` or ``static``.
-    hit_rate : float or None
-        Share of touched experts that the cache serves, as measured.
-    reuse : float
-        Share of experts that the pass before touched as well, beyond popularity.
-    prefetch : float or None
-        Share of what is fetched that was asked for in time, 0..1.
-    routing : str or None
-        ``uniform``, ``zipf:SKEW``, ``correlated:SHARE`` or ``trace:FILE``.
-    kv : str or None
-        ``host`` keeps the KV cache in host memory and fetches it; ``cpu`` also attends there.
-    engine, prefill_engine : str or None
-        Engine that computes, or several that share every operator: ``npu``, ``cpu+npu`` by what each
-        draws from memory, ``cpu:0.4+npu:0.6`` by hand.
-    overlap : str or None
-        ``full``, ``serial``, or in how many pieces a layer is cut to overlap them.
-    block : str or None
-        Size of one read from storage.
-    depth : float or None
-        Reads in flight.
-    """
-
-    memory_limit: str | None = None
-    offload: str | None = None
-    mode: str | None = None
-    gpu_layers: float | None = None
-    cpu_expert_layers: float | None = None
-    cache_experts: float | None = None
-    cache_policy: str | None = None
-    hit_rate: float | None = None
-    reuse: float = 0.0
-    prefetch: float | None = None
-    routing: str | None = None
-    kv: str | None = None
-    engine: str | None = None
-    prefill_engine: str | None = None
-    overlap: str | None = None
-    block: str | None = None
-    depth: float | None = None
 
 
 def offloaded(scenario: Scenario, keys: OffloadSettings) -> Scenario:
@@ -107,7 +46,7 @@ def offloaded(scenario: Scenario, keys: OffloadSettings) -> Scenario:
     InvalidSpecError, UnknownNameError
         If a key is impossible for this model and system, or contradicts another.
     """
-    if keys == OffloadSettings():
+    if not keys.offloads():
         return scenario
     _check(keys)
     limited = _limited(scenario, keys)
@@ -140,29 +79,29 @@ def _check(keys: OffloadSettings) -> None:
             f"offload: no tier is called {keys.offload!r}{nearest(keys.offload, _TIERS)}; "
             "want host or storage"
         )
-    if keys.mode is not None and keys.mode not in MODES:
-        raise UnknownNameError(f"offload_mode: want one of {', '.join(MODES)}, got {keys.mode!r}")
+    if keys.offload_mode is not None and keys.offload_mode not in MODES:
+        raise UnknownNameError(f"offload_mode: want one of {', '.join(MODES)}, got {keys.offload_mode!r}")
     if keys.cache_policy not in (None, "lru", "lfu", "static"):
         raise UnknownNameError(f"cache_policy: want lru, lfu or static, got {keys.cache_policy!r}")
-    if keys.kv not in (None, "host", "cpu"):
-        raise UnknownNameError(f"kv_offload: want host or cpu, got {keys.kv!r}")
+    if keys.kv_offload not in (None, "host", "cpu"):
+        raise UnknownNameError(f"kv_offload: want host or cpu, got {keys.kv_offload!r}")
     for name in ("hit_rate", "reuse", "prefetch"):
         value = getattr(keys, name)
         if value is not None and not 0.0 <= value <= 1.0:
             raise InvalidSpecError(f"{name}: want a fraction between 0 and 1, got {value:g}")
-    for name in ("gpu_layers", "cpu_expert_layers", "cache_experts"):
+    for name in ("n_gpu_layers", "experts_on_cpu", "cache_experts"):
         value = getattr(keys, name)
         if value is not None and not 0.0 <= value < 1e6:
             raise InvalidSpecError(f"{name}: want a number >= 0, got {value:g}")
-    if keys.depth is not None and not keys.depth >= 1.0:
-        raise InvalidSpecError(f"io_depth: want at least 1, got {keys.depth:g}")
-    if keys.gpu_layers is not None and keys.cpu_expert_layers is not None:
+    if keys.io_depth is not None and not keys.io_depth >= 1.0:
+        raise InvalidSpecError(f"io_depth: want at least 1, got {keys.io_depth:g}")
+    if keys.n_gpu_layers is not None and keys.experts_on_cpu is not None:
         raise InvalidSpecError("n_gpu_layers and experts_on_cpu both place experts: give one")
     given = [
         name for name in ("cache_experts", "cache_policy", "hit_rate") if getattr(keys, name) is not None
     ]
-    if given and keys.mode not in (None, "cache"):
-        raise InvalidSpecError(f"{given[0]} wants offload_mode cache, not {keys.mode}")
+    if given and keys.offload_mode not in (None, "cache"):
+        raise InvalidSpecError(f"{given[0]} wants offload_mode cache, not {keys.offload_mode}")
     if given and keys.offload is None:
         raise InvalidSpecError(f"{given[0]} wants offload, the tier that misses come from")
 
@@ -188,22 +127,22 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
     layers = float(sum(model.layer_counts().values()))
     experts = _experts(deployment)
     for name, value, most, what in (
-        ("n_gpu_layers", keys.gpu_layers, layers, "layers"),
-        ("experts_on_cpu", keys.cpu_expert_layers, layers if experts else 0.0, "layers with experts"),
+        ("n_gpu_layers", keys.n_gpu_layers, layers, "layers"),
+        ("experts_on_cpu", keys.experts_on_cpu, layers if experts else 0.0, "layers with experts"),
         ("cache_experts", keys.cache_experts, experts, "experts in a layer"),
     ):
         if value is not None and value > most:
             raise InvalidSpecError(f"{name}: {model.name} has {most:g} {what}, got {value:g}")
     workload = scenario.workload
     sizes = sizes_of(deployment, workload.decode(workload.last_generated), widest=workload.prefill())
-    if keys.gpu_layers is not None:
-        return layers_on_host(deployment, near_layers=keys.gpu_layers), (_UNSENT,)
-    if keys.cpu_expert_layers is not None:
-        return experts_on_host(deployment, sizes, layers=keys.cpu_expert_layers), (_UNSENT,)
+    if keys.n_gpu_layers is not None:
+        return layers_on_host(deployment, near_layers=keys.n_gpu_layers), (_UNSENT,)
+    if keys.experts_on_cpu is not None:
+        return experts_on_host(deployment, sizes, layers=keys.experts_on_cpu), (_UNSENT,)
     if keys.offload is None:
         return (), ()
     tier = _TIERS[keys.offload]
-    mode = keys.mode or ("cache" if experts else "stream")
+    mode = keys.offload_mode or ("cache" if experts else "stream")
     read = _reads(keys, mode)
     if mode == "mmap":
         if tier != "storage":
@@ -264,8 +203,8 @@ def _reads(keys: OffloadSettings, mode: str) -> Piece:
     block = FAULT_BYTES if fault else ACCESS_BYTES
     return Piece(
         prefetched=ahead if keys.prefetch is None else keys.prefetch,
-        access_bytes=block if keys.block is None else parse(keys.block, "bytes"),
-        queue_depth=(1.0 if fault else QUEUE_DEPTH) if keys.depth is None else keys.depth,
+        access_bytes=block if keys.io_block is None else parse(keys.io_block, "bytes"),
+        queue_depth=(1.0 if fault else QUEUE_DEPTH) if keys.io_depth is None else keys.io_depth,
     )
 
 
@@ -284,9 +223,9 @@ def _cache_note(keys: OffloadSettings) -> str:
 
 
 def _kv_rules(keys: OffloadSettings) -> tuple[Rule, ...]:
-    if keys.kv is None:
+    if keys.kv_offload is None:
         return ()
-    if keys.kv == "cpu":
+    if keys.kv_offload == "cpu":
         return (Rule(pattern="*", reads="kv_cache", pieces=(Piece(engine="host.cpu"),)),)
     return (Rule(pattern="*", reads="kv_cache", pieces=(Piece(tiers={"kv_cache": {"host": 1.0}}),)),)
 

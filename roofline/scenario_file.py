@@ -28,9 +28,10 @@ from roofline.catalog.sourced import Sourced, validated
 from roofline.errors import FileFormatError, InvalidSpecError, RooflineError, nearest
 from roofline.graph.model import ModelSpec
 from roofline.hardware import System
+from roofline.overrides import set_value
 from roofline.provenance import Citation
 from roofline.scenario import Scenario
-from roofline.settings import Settings, set_value, settings_of
+from roofline.settings import Settings, settings_of
 from roofline.timing.deployment import Deployment
 from roofline.timing.runtime import Runtime
 

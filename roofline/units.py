@@ -18,6 +18,7 @@ from roofline.quantity import Quantity
 
 __all__ = [
     "DIMENSIONS",
+    "LARGEST_AMOUNT",
     "Bytes",
     "BytesPerSecond",
     "Count",
@@ -40,6 +41,9 @@ _PREFIXES: Final = {
     "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50,
 }  # fmt: skip
+
+#: What no real amount of tokens, devices or any bare figure exceeds: a slip of the finger, infinity.
+LARGEST_AMOUNT: Final = 1e12
 
 #: Field-name suffix -> base unit -> how many SI units one of it is.
 DIMENSIONS: Final[dict[str, dict[str, float]]] = {

@@ -14,7 +14,8 @@ TIMING = GRAPH | {"hardware", "timing"}
 DECODING = TIMING | {"decoding"}
 ANSWER = DECODING | {"scenario", "report", "analysis"}
 CATALOG = ANSWER | {"catalog"}
-API = CATALOG | {"speculation", "offloading", "settings", "api"}
+KEYS = CATALOG | {"offload_settings", "workload_settings", "overrides"}
+API = KEYS | {"speculation", "offloading", "settings", "api"}
 TECHNIQUES = API | {"techniques"}
 CALIBRATION = TECHNIQUES | {"scenario_file", "report_document", "calibration"}
 STUDIES = TECHNIQUES | {"scenario_file", "report_document", "studies"}
@@ -33,9 +34,12 @@ ALLOWED = {
     "report": DECODING | {"scenario", "report", "notebook"},
     "analysis": ANSWER,
     "catalog": CATALOG,
-    "offloading": CATALOG | {"offloading"},
+    "offload_settings": BASE,
+    "workload_settings": DECODING | {"workload_settings"},
+    "overrides": ANSWER,
+    "offloading": CATALOG | {"offload_settings", "offloading"},
     "speculation": CATALOG | {"speculation"},
-    "settings": CATALOG | {"settings", "techniques", "speculation", "offloading"},
+    "settings": KEYS | {"settings", "techniques", "speculation", "offloading"},
     "api": CATALOG | {"settings"},
     "techniques": CATALOG | {"techniques"},
     "scenario_file": TECHNIQUES | {"scenario_file"},

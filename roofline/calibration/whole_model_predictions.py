@@ -13,6 +13,7 @@ from roofline.calibration.measured_files import MeasuredFile
 from roofline.calibration.operator_predictions import LARGEST
 from roofline.calibration.predictions import Predictions
 from roofline.catalog.fits import softwares
+from roofline.catalog.precision import with_formats
 from roofline.catalog.wild_names import (
     checkpoint_format,
     device_called,
@@ -26,7 +27,7 @@ from roofline.errors import InvalidSpecError, RooflineError, nearest
 from roofline.quantity import Quantity
 from roofline.report import Interval
 from roofline.scenario import Scenario
-from roofline.settings import Settings, with_formats
+from roofline.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -159,8 +159,8 @@ def _points(
     watts: float | None,
     defects: frozenset[Defect],
 ) -> list[_Point]:
-    from roofline.settings import refuse_beyond_context
     from roofline.studies.reasoning import KINETICS_INTENSITY, best_of, effective_flops
+    from roofline.workload_settings import refuse_beyond_context
 
     found = []
     for length in lengths:

@@ -14,18 +14,21 @@ import numpy as np
 from roofline.catalog.fits import load_runtime
 from roofline.catalog.hardware import load_system
 from roofline.catalog.models import load_model
+from roofline.catalog.precision import with_formats
 from roofline.catalog.sourced import Sourced
 from roofline.decoding.speculative import Speculative
 from roofline.errors import InvalidSpecError, nearest
 from roofline.graph.model import ModelSpec
 from roofline.graph.parallelism import Parallelism
+from roofline.overrides import full_path, set_value
 from roofline.provenance import Citation
 from roofline.quantity import Quantity, resolve
 from roofline.scenario import Scenario
-from roofline.settings import RULED, full_path, refuse_beyond_context, set_value, with_formats, with_images
+from roofline.settings import RULED
 from roofline.speculation import make_acceptance, make_tree
 from roofline.techniques.table import apply_techniques
 from roofline.units import dimension_of, parse
+from roofline.workload_settings import refuse_beyond_context, with_images
 
 __all__ = ["ALIASES", "apply", "factor_of", "figure_paths", "figures_of", "is_numeric"]
 

@@ -5,7 +5,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from roofline.settings import OFFLOADING, Settings
+from roofline.offload_settings import OFFLOADING
+from roofline.settings import Settings
 from roofline.studies.sweep import Phases, sweep
 from roofline.units import parse
 

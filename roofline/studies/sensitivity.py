@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 
 from roofline.analysis import analyze
+from roofline.overrides import full_path
 from roofline.quantity import replace_at
 from roofline.report import Report
 from roofline.scenario import Scenario
-from roofline.settings import full_path
 from roofline.units import dimension_of
 
 __all__ = ["Difference", "Elasticity", "Sensitivities", "sensitivities"]
