@@ -15,9 +15,7 @@ from roofline.errors import InvalidSpecError, UnknownNameError, nearest
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from roofline.plotting.lines import Line
     from roofline.report import Report
-    from roofline.scenario import Scenario
 
 __all__ = ["EXAMPLES", "app"]
 
@@ -99,11 +97,12 @@ def roofline_chart(
     height: HeightOption = None,
 ) -> None:
     """Ceilings, and operators and phases under them sized by their share of time."""
+    from roofline.plotting.measured_operators import measured_operators
     from roofline.plotting.roofline_chart import draw_roofline, roofs_of
 
     report = _report(given, out, width)
     phases = ("prefill", "decode") if phase is None else (phase.value,)
-    times = {} if measured is None else _measured(measured)
+    times = {} if measured is None else measured_operators(measured)
     roofs = roofs_of(report, phases=phases, formats=ceiling or (), measured=times)
     what = (
         "Roofline of one device: operators at predicted rates, area in step with time, thin lines up to "
@@ -171,14 +170,15 @@ def sweep(
     height: HeightOption = None,
 ) -> None:
     """Lines over the first --vary, one for each value of a second; bands are 80 % intervals."""
+    from roofline.cli.swept import label_of, lines_over, scale_of
     from roofline.plotting.lines import draw_lines, line_rows
 
     report = _report(given, out, width)
-    key, lines = _lines(report.scenario, vary, column)
-    shown = _shown(column)
+    key, lines = lines_over(report.scenario, vary, column)
+    shown = label_of(column)
     rows = line_rows(lines, x=key, y=column)
     what = f"{shown} over {key}; bands are 80 % intervals, thin lines datasheet bounds."
-    drawn = [line.scaled(_scale(column)) for line in lines]
+    drawn = [line.scaled(scale_of(column)) for line in lines]
     _save(out, width, height, what, [report], rows, lambda ax: draw_lines(drawn, ax, x=key, y=shown))
 
 
@@ -204,25 +204,26 @@ def heat_map(
     """A heat map over two --vary, with regions of what binds, or the line of break-even of --to or --gain."""
     import numpy as np
 
+    from roofline.cli.swept import axes_of, axis_number, grid_over, label_of, scale_of, with_changes
     from roofline.decoding.autoregressive import Autoregressive
     from roofline.plotting.heat_map import draw_heat_map, heat_map_rows
 
     report = _report(given, out, width)
-    axes = _axes(vary, 2)
+    axes = axes_of(vary, 2)
     (first, across), (second, up) = axes.items()
-    x, y = (np.sort([_number(key, part) for part in values]) for key, values in axes.items())
-    values, bound = _grid(report.scenario, {second: up, first: across}, column)
-    regions, break_even, label = bound, None, _shown(column)
+    x, y = (np.sort([axis_number(key, part) for part in values]) for key, values in axes.items())
+    values, bound = grid_over(report.scenario, {second: up, first: across}, column)
+    regions, break_even, label = bound, None, label_of(column)
     if to:
-        changed, _ = _grid(_changed(report.scenario, to), {second: up, first: across}, column)
+        changed, _ = grid_over(with_changes(report.scenario, to), {second: up, first: across}, column)
         values, regions, break_even = changed / values, None, 1.0
         label = f"{column.removesuffix('_s')} after / before {', '.join(to)}"
     if gain:
         if report.scenario.decoding.kind != "speculative":
             raise InvalidSpecError("--gain: want --speculate and --accept")
         plain = report.scenario.replace(decoding=Autoregressive())
-        slow, _ = _grid(plain, {second: up, first: across}, "tpot_s")
-        fast, _ = _grid(report.scenario, {second: up, first: across}, "tpot_s")
+        slow, _ = grid_over(plain, {second: up, first: across}, "tpot_s")
+        fast, _ = grid_over(report.scenario, {second: up, first: across}, "tpot_s")
         values, regions, break_even, label = slow / fast, None, 1.0, "speed-up of speculation (x)"
     rows = heat_map_rows(
         x, y, values, names=(first, second, label if gain or to else column), regions=regions
@@ -233,7 +234,7 @@ def heat_map(
         draw_heat_map(
             x,
             y,
-            values * (1.0 if break_even else _scale(column)),
+            values * (1.0 if break_even else scale_of(column)),
             ax,
             labels=(first, second, label),
             regions=regions,
@@ -258,16 +259,17 @@ def pareto(
 
     import numpy as np
 
+    from roofline.cli.swept import device_counts, lines_over
     from roofline.plotting.lines import draw_pareto, line_rows
 
     report = _report(given, out, width)
-    _, speeds = _lines(report.scenario, vary, "tpot_s")
-    _, rates = _lines(report.scenario, vary, "decode_tokens_per_s")
+    _, speeds = lines_over(report.scenario, vary, "tpot_s")
+    _, rates = lines_over(report.scenario, vary, "decode_tokens_per_s")
     fronts = [
         dataclasses.replace(
             rate, x=1.0 / np.asarray(speed.y), y=np.asarray(rate.y) / devices, low=None, high=None, ideal=None
         )
-        for speed, rate, devices in zip(speeds, rates, _devices(report.scenario, vary), strict=True)
+        for speed, rate, devices in zip(speeds, rates, device_counts(report.scenario, vary), strict=True)
     ]
     x, y = "speed of a user (token/s)", "throughput per device (token/s)"
     rows = line_rows(fronts, x="user_tokens_per_s", y="device_tokens_per_s")
@@ -330,12 +332,13 @@ def waterfall(
 ) -> None:
     """Where the milliseconds went when something changed."""
     from roofline.analysis import analyze
+    from roofline.cli.swept import with_changes
     from roofline.plotting.waterfall import draw_waterfall, waterfall_rows
 
     report = _report(given, out, width)
     if not to:
         raise InvalidSpecError("want --to KEY=VALUE, what is changed")
-    after = analyze(_changed(report.scenario, to))
+    after = analyze(with_changes(report.scenario, to))
     name = ", ".join(to)
     rows = waterfall_rows(report, after, phase=phase.value, by=by.value, names=("before", name))
     what = f"Where the time of {phase.value} went with {name}."
@@ -384,150 +387,14 @@ def _reports(
 ) -> tuple[dict[str, "Report"], str]:
     """A report for each value of one key, by the value, and the key."""
     from roofline.analysis import analyze
+    from roofline.cli.swept import axes_of, value_text
     from roofline.studies.changes import apply
 
     base = _report(given, out, width)
     if not vary:
         return {base.scenario.deployment.model.name: base}, ""
-    ((key, values),) = _axes(vary, 1).items()
-    return {_text(value): analyze(apply(base.scenario, key, value)) for value in values}, key
-
-
-def _axes(vary: Sequence[str] | None, count: int) -> dict[str, tuple[str | float, ...]]:
-    from roofline.studies.axes import parse_axis
-
-    axes = dict(parse_axis(text) for text in vary or ())
-    if len(axes) != count:
-        raise InvalidSpecError(f"want {count} different --vary KEY=VALUES, got {len(axes)}")
-    return axes
-
-
-def _text(value: str | float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number(key: str, value: str | float) -> float:
-    from roofline.studies.changes import factor_of
-
-    number = value if isinstance(value, float) else factor_of(value)
-    if number is None or number <= 0.0:
-        raise InvalidSpecError(f"{key}: an axis wants numbers above 0 or factors such as x2, got {value!r}")
-    return float(number)
-
-
-def _changed(scenario: "Scenario", changes: Sequence[str]) -> "Scenario":
-    from roofline.studies.axes import parse_axis
-    from roofline.studies.changes import apply
-
-    for text in changes:
-        key, values = parse_axis(text)
-        if len(values) != 1:
-            raise InvalidSpecError(f"--to {text}: want one value")
-        scenario = apply(scenario, key, values[0])
-    return scenario
-
-
-def _lines(scenario: "Scenario", vary: Sequence[str] | None, column: str) -> tuple[str, list["Line"]]:
-    """Lines over the first axis, one per value of the second where there is one."""
-    from roofline.plotting.lines import Line
-    from roofline.studies.sweep import sweep as sweep_frame
-
-    axes = _axes(vary, 2 if vary and len(vary) > 1 else 1)
-    key, *others = axes
-    for value in axes[key]:
-        _number(key, value)
-    frame = sweep_frame(scenario, {**{name: axes[name] for name in others}, key: axes[key]})
-    frame[key] = frame[key].astype(float)
-    stem = column.removesuffix("_s")
-    _check_column(frame, column)
-    groups = frame.groupby(others[0], sort=False, observed=True) if others else [("", frame)]
-    names = [f"{name} {_text(value)}" for name in others for value in axes[name]] or [""]
-    found = []
-    for name, (_, rows) in zip(names, groups, strict=True):
-        rows = rows.sort_values(key)
-
-        def of(wanted: str, rows: Any = rows) -> Any:
-            return rows[wanted].to_numpy() if wanted in rows else None
-
-        found.append(
-            Line(
-                name=name, x=of(key), y=of(column), low=of(f"{stem}_low_s"), high=of(f"{stem}_high_s"),
-                ideal=of(f"{stem}_ideal_s"), hollow=~of("fits"),
-            )
-        )  # fmt: skip
-    return key, found
-
-
-def _devices(scenario: "Scenario", vary: Sequence[str] | None) -> list[float]:
-    """How many devices each line of `_lines` is about."""
-    from roofline.studies.changes import apply
-
-    others = list(_axes(vary, 2 if vary and len(vary) > 1 else 1).items())[1:]
-    changed = [apply(scenario, key, value) for key, values in others for value in values] or [scenario]
-    return [float(part.deployment.system.device_count) for part in changed]
-
-
-def _grid(scenario: "Scenario", axes: Mapping[str, Any], column: str) -> tuple[Any, Any]:
-    """Values of a column and what binds, over two axes; nan where it does not fit."""
-    import numpy as np
-
-    from roofline.studies.sweep import sweep as sweep_frame
-
-    frame = sweep_frame(scenario, axes, intervals=False)
-    _check_column(frame, column)
-    keys = list(axes)
-    frame = frame.astype(dict.fromkeys(keys, float)).sort_values(keys)
-    shape = tuple(len(values) for values in axes.values())
-    values = np.where(frame["fits"], frame[column], np.nan).reshape(shape)
-    phase = "prefill" if column.startswith("ttft") else "decode"
-    return values, frame[f"{phase}_bound"].astype(str).to_numpy().reshape(shape)
-
-
-def _check_column(frame: Any, column: str) -> None:
-    numbers = [name for name in frame.columns if frame[name].dtype.kind == "f"]
-    if column not in numbers:
-        raise UnknownNameError(f"--show: no column is called {column!r}{nearest(column, numbers)}")
-
-
-def _shown(column: str) -> str:
-    """A column's name as an axis label with its unit."""
-    if column.endswith("_tokens_per_s"):
-        return f"{column.removesuffix('_tokens_per_s').replace('_', ' ')} throughput (token/s)"
-    if column.endswith("_bytes"):
-        return f"{column.removesuffix('_bytes').replace('_', ' ')} (GB)"
-    return (
-        f"{column.removesuffix('_s').replace('_', ' ').replace('tpot', 'TPOT').replace('ttft', 'TTFT')} (ms)"
-    )
-
-
-def _scale(column: str) -> float:
-    """Units of the axis that `_shown` names, per unit of the column."""
-    if column.endswith("_bytes"):
-        return 1e-9
-    return 1e3 if column.endswith("_s") and not column.endswith("_per_s") else 1.0
-
-
-def _measured(file: Path) -> dict[str, float]:
-    """Measured seconds by operator, from a table with columns name and time_s."""
-    import csv
-
-    from roofline.catalog.files import read_text
-    from roofline.errors import FileFormatError
-
-    table = csv.DictReader(read_text(file).splitlines())
-    if not {"name", "time_s"} <= set(table.fieldnames or ()):
-        raise FileFormatError(f"{file}: want columns name and time_s")
-    found = {}
-    for row in table:
-        try:
-            found[row["name"]] = float(row["time_s"])
-        except (TypeError, ValueError):
-            raise FileFormatError(
-                f"{file}: time_s of {row['name']}: want seconds, got {row['time_s']!r}"
-            ) from None
-        if not 0.0 < found[row["name"]] < float("inf"):
-            raise FileFormatError(f"{file}: time_s of {row['name']}: want more than 0")
-    return found
+    ((key, values),) = axes_of(vary, 1).items()
+    return {value_text(value): analyze(apply(base.scenario, key, value)) for value in values}, key
 
 
 def _save(
