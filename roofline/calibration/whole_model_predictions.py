@@ -1,8 +1,7 @@
 """Predictions for tables of whole-model speeds, row by row, with what speaks against a row."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.measured_files import MeasuredFile
 from roofline.calibration.operator_predictions import LARGEST
+from roofline.calibration.parallelism_names import degrees_of
 from roofline.calibration.predictions import Predictions
+from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
 from roofline.catalog.fits import softwares
 from roofline.catalog.precision import with_formats
 from roofline.catalog.wild_names import (
@@ -23,7 +24,7 @@ from roofline.catalog.wild_names import (
     model_called,
     release_called,
 )
-from roofline.errors import InvalidSpecError, RooflineError, nearest
+from roofline.errors import RooflineError, nearest
 from roofline.quantity import Quantity
 from roofline.report import Interval
 from roofline.scenario import Scenario
@@ -32,88 +33,12 @@ from roofline.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS", "iteration_s", "one_pass", "predict_whole_models", "whole_model_groups"]
+__all__ = ["iteration_s", "one_pass", "predict_whole_models", "whole_model_groups"]
 
 Array = NDArray[np.float64]
 
-_RATE: Final = {"tok/s": 1.0}
-_TIME: Final = {"ms": 1e-3, "s": 1.0, "us": 1e-6, "ms/token": 1e-3}
 _NOT_TIMES: Final = ("power", "energy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Metric:
-    """What a metric is made of, and the units it may be stated in.
-
-    Parameters
-    ----------
-    needs : tuple of str
-        Columns it cannot do without.
-    rate : bool
-        Tokens per second, where high and low change places.
-    """
-
-    make: Callable[["_Passes"], Quantity]
-    needs: tuple[str, ...] = ()
-    rate: bool = False
-
-    @property
-    def units(self) -> Mapping[str, float]:
-        return _RATE if self.rate else _TIME
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Passes:
-    """Times of a group of rows: prefill of the batch and of one request, one decode iteration [s]."""
-
-    batch: Array
-    prompt: Array
-    output: Array
-    whole_prefill_s: Quantity
-    one_prefill_s: Quantity
-    iteration_s: Quantity
-
-
-def _loaded(passes: _Passes) -> Quantity:
-    """Mean time between tokens of a request that waits for the later half of its batch's prefills."""
-    waited_s = (passes.whole_prefill_s - passes.one_prefill_s) / 2.0
-    return passes.iteration_s + waited_s / passes.output
-
-
-def _first_token_loaded(passes: _Passes) -> Quantity:
-    """Its own prefill, after the earlier half of its batch's."""
-    return (passes.one_prefill_s + passes.whole_prefill_s) / 2.0
-
-
-def _served(passes: _Passes) -> Quantity:
-    return passes.batch * passes.output / (passes.whole_prefill_s + passes.output * passes.iteration_s)
-
-
-_DECODE_RATE: Final = _Metric(make=lambda passes: passes.batch / passes.iteration_s, rate=True)
-_ITERATION: Final = _Metric(make=lambda passes: passes.iteration_s)
-_LOADED: Final = _Metric(make=_loaded, needs=("gen_len",))
-_FIRST: Final = _Metric(make=lambda passes: passes.whole_prefill_s, needs=("prompt_len",))
-_FIRST_LOADED: Final = _Metric(make=_first_token_loaded, needs=("prompt_len",))
-_SERVED: Final = _Metric(make=_served, needs=("batch", "gen_len"), rate=True)
-
-#: Metrics that are predicted, by their name in tables.
-METRICS: Final[dict[str, _Metric]] = {
-    **dict.fromkeys(("decode_tok_s", "decode_tok_s_mean"), _DECODE_RATE),
-    **dict.fromkeys(("tpot_ms", "itl_ms", "itl_median_ms", "tpot_s"), _ITERATION),
-    **dict.fromkeys(("tpot_mean_ms", "tpot_median_ms", "itl_mean_ms"), _LOADED),
-    **dict.fromkeys(("ttft_ms", "ttft_s"), _FIRST),
-    **dict.fromkeys(("ttft_median_ms", "ttft_mean_ms"), _FIRST_LOADED),
-    "prefill_tok_s": _Metric(
-        make=lambda passes: passes.batch * passes.prompt / passes.whole_prefill_s,
-        needs=("prompt_len",),
-        rate=True,
-    ),
-    "prefill_ms_per_token": _Metric(
-        make=lambda passes: passes.whole_prefill_s / passes.prompt, needs=("prompt_len",)
-    ),
-    "output_tok_s": _SERVED,
-}
-_WITHOUT_PREFILL: Final = {name for name, made in METRICS.items() if made in (_DECODE_RATE, _ITERATION)}
+_WITHOUT_PREFILL: Final = {name for name, made in METRICS.items() if made in (DECODE_RATE, ITERATION)}
 _PHASES_LEFT_OUT: Final = {
     "offload": "weights are offloaded, and the table does not say which",
     "spec": "speculative: the table does not say tree and acceptance",
@@ -290,7 +215,7 @@ class _Names:
         software = release if release in alike else next(iter(alike), None)
         if framework in _SERVING:
             weights = checkpoint_format(model, weights)
-        tensor, pipeline, data, expert = _degrees(row["parallelism"], float(row["device_count"]), framework)
+        tensor, pipeline, data, expert = degrees_of(row["parallelism"], float(row["device_count"]), framework)
         scenario = Settings(
             model=model,
             hardware=device,
@@ -313,41 +238,6 @@ class _Names:
             hardware = replace(deployment.system.device, engine=first)
             deployment = replace(deployment, system=replace(deployment.system, device=hardware))
         return replace(scenario, deployment=deployment)
-
-
-_DEGREE: Final = re.compile(r"\b(TEP|DEP|TP|PP|DP|EP)\s*(\d+)", re.IGNORECASE)
-
-
-#: Frameworks that give each device whole layers, whatever a table calls it.
-_BY_LAYERS: Final = ("llama.cpp", "exllamav2")
-
-
-def _degrees(text: str, devices: float, framework: str) -> tuple[float, float, float, float]:
-    """Return tensor, pipeline, data and expert degrees of a table's parallelism.
-
-    Raises
-    ------
-    InvalidSpecError
-        If they do not make as many devices as the row has, or cannot be expressed.
-    """
-    stated = _DEGREE.findall(text)
-    rows = "row split" in text.casefold() or (framework == "llama.cpp" and bool(stated))
-    if rows and devices > 1:
-        raise InvalidSpecError("row split is not described: every product is gathered through the host")
-    if "layer split" in text.casefold() or framework in _BY_LAYERS:
-        return 1.0, devices, 1.0, 1.0
-    found = {"TP": 1.0, "PP": 1.0, "DP": 1.0, "EP": 1.0}
-    if not stated:
-        return devices, 1.0, 1.0, 1.0
-    for name, number in stated:
-        for degree in {"TEP": ("TP", "EP"), "DEP": ("DP", "EP")}.get(name.upper(), (name.upper(),)):
-            found[degree] = float(number)
-    if found["TP"] * found["PP"] * found["DP"] * found["EP"] == devices:
-        # Experts over all devices, attention on each for its own requests.
-        found["DP"] *= found["EP"]
-    if found["TP"] * found["PP"] * found["DP"] != devices:
-        raise InvalidSpecError(f"parallelism does not make {devices:g} devices: {text!r}")
-    return found["TP"], found["PP"], found["DP"], found["EP"]
 
 
 def _context(rows: "pd.DataFrame") -> Array:
@@ -398,12 +288,12 @@ def _predict(result: Predictions, scenario: Scenario, rows: "pd.DataFrame", unit
         whole, ideal_whole, basis = _prefill(scenario, batch, tokens, cached, told)
         one, ideal_one, _ = _prefill(scenario, np.ones_like(batch), tokens, cached, told)
 
-    def passes(kind: str) -> _Passes:
+    def passes(kind: str) -> Passes:
         def pick(interval: Interval, ideal: Quantity) -> Quantity:
             picked: Quantity = ideal if kind == "ideal" else getattr(interval, kind)
             return picked
 
-        return _Passes(
+        return Passes(
             batch=batch,
             prompt=prompt,
             output=output,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from roofline.api import analyze
+from roofline.calibration.parallelism_names import degrees_of
 from roofline.calibration.validate import Validation, validate
-from roofline.calibration.whole_model_predictions import _degrees
 from roofline.errors import InvalidSpecError
 
 pytest.importorskip("pandas")
@@ -105,9 +105,9 @@ def test_a_bad_row_is_named_by_line_and_the_rest_is_used(
 def test_degrees_are_read_from_what_tables_say(
     text: str, devices: float, framework: str, degrees: tuple[float, ...]
 ) -> None:
-    assert _degrees(text, devices, framework) == degrees
+    assert degrees_of(text, devices, framework) == degrees
 
 
 def test_a_row_split_is_refused() -> None:
     with pytest.raises(InvalidSpecError, match="row split"):
-        _degrees("row split x2 (inferred)", 2.0, "llama.cpp")
+        degrees_of("row split x2 (inferred)", 2.0, "llama.cpp")
