@@ -1,6 +1,6 @@
 """Predictions for tables of whole-model speeds, row by row, with what speaks against a row."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,26 +9,15 @@ from numpy.typing import NDArray
 
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.measured_files import MeasuredFile
+from roofline.calibration.named_scenarios import NamedScenarios
 from roofline.calibration.operator_predictions import LARGEST
-from roofline.calibration.parallelism_names import degrees_of
 from roofline.calibration.predictions import Predictions
 from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
-from roofline.catalog.fits import softwares
-from roofline.catalog.precision import with_formats
-from roofline.catalog.wild_names import (
-    checkpoint_format,
-    device_called,
-    engine_called,
-    format_called,
-    framework_called,
-    model_called,
-    release_called,
-)
+from roofline.catalog.wild_names import device_called, framework_called
 from roofline.errors import RooflineError, nearest
 from roofline.quantity import Quantity
 from roofline.report import Interval
 from roofline.scenario import Scenario
-from roofline.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +65,7 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     result = Predictions.empty(measured=measured, seconds=seconds, keys=keys)
     result.skip(file.faults)
     result.skip(_faults(file, table, measured, unit))
-    resolved = _Names()
+    resolved = NamedScenarios()
     for rows in _groups(table[result.skipped == ""]):
         try:
             scenario = resolved.scenario(rows.iloc[0])
@@ -115,7 +104,7 @@ def whole_model_groups(
     file: MeasuredFile, usable: NDArray[np.bool_]
 ) -> Iterator[tuple[Scenario, "pd.DataFrame"]]:
     """Yield the scenario of each group of usable rows, with the catalogue's names beside them."""
-    resolved = _Names()
+    resolved = NamedScenarios()
     for rows in _groups(_table(file)[usable]):
         first = rows.iloc[0]
         yield (
@@ -180,64 +169,6 @@ def _unpredicted(metric: str) -> str:
     if metric.startswith(("ttft_min", "ttft_max")):
         return f"metric {metric!r} is an extreme of a distribution"
     return f"metric {metric!r} is not predicted{nearest(metric, METRICS)}"
-
-
-#: Frameworks whose checkpoints keep router, head and embedding in 16 bits; others quantise a whole file.
-_SERVING: Final = ("vllm", "sglang", "trtllm")
-_WIDE: Final = ("bf16", "fp16", "fp32")
-
-
-class _Names:
-    """Remembers what names stand for while one table is read."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], str | RooflineError] = {}
-
-    def _of(self, kind: str, find: Callable[[str], str], text: str) -> str:
-        if (kind, text) not in self._found:
-            try:
-                self._found[kind, text] = find(text)
-            except RooflineError as error:
-                self._found[kind, text] = error
-        found = self._found[kind, text]
-        if isinstance(found, RooflineError):
-            raise found
-        return found
-
-    def scenario(self, row: "pd.Series[Any]") -> Scenario:
-        """Return the scenario of a row's names; its workload is a single token."""
-        device = self._of("device", device_called, row["device"])
-        model = self._of("model", model_called, row["model"])
-        weights = self._of("format", format_called, row["quant"])
-        framework, release = framework_called(row["runtime"]), release_called(row["runtime"])
-        had = softwares(device)
-        alike = [name for name in had if name.partition("_")[0] == framework]
-        software = release if release in alike else next(iter(alike), None)
-        if framework in _SERVING:
-            weights = checkpoint_format(model, weights)
-        tensor, pipeline, data, expert = degrees_of(row["parallelism"], float(row["device_count"]), framework)
-        scenario = Settings(
-            model=model,
-            hardware=device,
-            software=software,
-            tensor=tensor,
-            pipeline=pipeline,
-            data=data,
-            expert=expert,
-        ).scenario()
-        deployment = scenario.deployment
-        own = deployment.precision
-        if not (weights.startswith("fp8") and own.weights.startswith("fp8")):
-            precision = with_formats(own, weights=weights)
-            if framework not in _SERVING and weights not in _WIDE:
-                precision = replace(precision, rules=())
-            deployment = replace(deployment, precision=precision)
-        engine, engines = engine_called(row["device"]), deployment.system.device.engine
-        if engine is not None and engine in engines:
-            first = {engine: engines[engine], **engines}
-            hardware = replace(deployment.system.device, engine=first)
-            deployment = replace(deployment, system=replace(deployment.system, device=hardware))
-        return replace(scenario, deployment=deployment)
 
 
 def _context(rows: "pd.DataFrame") -> Array:
