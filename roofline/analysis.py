@@ -12,7 +12,8 @@ from roofline.decoding.encoding import encode_passes, encoder_loaded
 from roofline.quantity import Quantity, maximum, minimum, revised, total
 from roofline.report import Interval, PhaseReport, Report
 from roofline.scenario import Scenario
-from roofline.timing.deployment import TABLES, Deployment, MemoryUse, PassTime
+from roofline.timing.deployment import Deployment
+from roofline.timing.pass_time import TABLES, MemoryUse, PassTime
 from roofline.timing.uncertainty import band, perturbations
 
 __all__ = ["analyze", "analyze_decode", "scaled_together", "spread_of"]

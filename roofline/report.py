@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from roofline.provenance import Basis
 from roofline.quantity import Quantity
 from roofline.scenario import Scenario
-from roofline.timing.deployment import MemoryUse, Row
+from roofline.timing.pass_time import MemoryUse, Row
 
 __all__ = ["Interval", "PhaseReport", "Report"]
 

@@ -14,7 +14,8 @@ from roofline.provenance import Citation
 from roofline.quantity import Quantity, total
 from roofline.report import Interval, PhaseReport, Report
 from roofline.timing.cost import arithmetic
-from roofline.timing.deployment import BOUNDS, Deployment, MemoryUse, Row
+from roofline.timing.deployment import Deployment
+from roofline.timing.pass_time import BOUNDS, MemoryUse, Row
 from roofline.timing.runtime import KernelFit, Runtime
 
 __all__ = ["SCHEMA_VERSION", "document_of", "operators_of", "shares", "sources_of"]

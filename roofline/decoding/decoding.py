@@ -7,7 +7,8 @@ from typing import Protocol
 from roofline.decoding.workload import Workload
 from roofline.graph.step import Step
 from roofline.quantity import Quantity
-from roofline.timing.deployment import Deployment, MemoryUse, Phase
+from roofline.timing.deployment import Deployment
+from roofline.timing.pass_time import MemoryUse, Phase
 
 __all__ = ["Decoding", "Iteration", "Loaded", "Pass"]
 

@@ -19,7 +19,7 @@ from roofline.quantity import Quantity, replace_at, total
 from roofline.report import Interval, PhaseReport
 from roofline.scenario import Scenario
 from roofline.studies.changes import apply, factor_of, figures_of, is_numeric
-from roofline.timing.deployment import BOUNDS, MemoryUse
+from roofline.timing.pass_time import BOUNDS, MemoryUse
 from roofline.workload_settings import refuse_beyond_context
 
 __all__ = ["POINTS", "Phases", "columns_of", "sweep", "sweep_blocks", "to_xarray"]

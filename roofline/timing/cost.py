@@ -127,12 +127,13 @@ def engine_named(system: System, name: str) -> tuple[Engine, Device]:
     return device.engine[own], device
 
 
-def tier_rate(system: System, tier: str, part: Part | None = None) -> Quantity:
+def tier_rate(system: System, tier: str, part: Part | None = None, *, sharers: Quantity = 1.0) -> Quantity:
     """Return the rate at which bytes arrive from a tier that an engine does not address [B/s].
 
     ``host`` is the host's first memory over the host link; ``storage`` its storage as the part reads
     it, over the same link where there is a host and the host does not compute itself. A memory of
-    the device reaches an engine of the host over the host link.
+    the device reaches an engine of the host over the host link. Each of `sharers` devices has a host
+    link of its own; host memory and storage they share.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def tier_rate(system: System, tier: str, part: Part | None = None) -> Quantity:
     on_host = part is not None and part.engine.startswith(HOST_ENGINE)
     if tier == "host" and system.host is not None and link is not None:
         memory = next(iter(system.host.memory.values()))
-        return minimum(memory.bandwidth_bytes_per_s, link.bandwidth_bytes_per_s)
+        return minimum(memory.bandwidth_bytes_per_s / sharers, link.bandwidth_bytes_per_s)
     if tier in system.device.memory and link is not None and on_host:
         return minimum(system.device.memory[tier].bandwidth_bytes_per_s, link.bandwidth_bytes_per_s)
     if tier == "storage" and system.storage is not None:
@@ -157,15 +158,26 @@ def tier_rate(system: System, tier: str, part: Part | None = None) -> Quantity:
                 issuer=part.issuer,
             )
         )
-        return rate if link is None or on_host else minimum(rate, link.bandwidth_bytes_per_s)
+        if link is None:
+            return rate
+        return rate / sharers if on_host else minimum(rate / sharers, link.bandwidth_bytes_per_s)
     raise InvalidSpecError(f"{system.name}: there is no tier {tier!r}")
 
 
-def cost_of(part: Part, system: System, runtime: Runtime, scale: Mapping[str, Quantity]) -> Cost:
+def cost_of(
+    part: Part,
+    system: System,
+    runtime: Runtime,
+    scale: Mapping[str, Quantity],
+    *,
+    sharers: Quantity = 1.0,
+) -> Cost:
     """Return what one launch of a part costs.
 
     Parameters
     ----------
+    sharers : Quantity
+        Devices that work at once, each with its part, and share the host's processor and memory.
     runtime : Runtime
         Of the part's engine.
     scale : mapping of kind to Quantity
@@ -190,12 +202,13 @@ def cost_of(part: Part, system: System, runtime: Runtime, scale: Mapping[str, Qu
     near = {name: size for name, size in part.tiers.items() if name in names}
     if far:
         near[first] = total((near.get(first, 0.0), *far.values()))
-    rates = {name: _bandwidth(engine, device, names[name]) for name in near}
-    compute_s = part.flops / peak
+    own = 1.0 / sharers if device is not system.device else 1.0
+    rates = {name: _bandwidth(engine, device, names[name]) * own for name in near}
+    compute_s = part.flops / (peak * own)
     memory_s = maximum(0.0, *(size / rates[name] for name, size in near.items()))
-    ceilings = ceilings_of(engine, device, peak=peak, memory=names[first])
+    ceilings = ceilings_of(engine, device, peak=peak, memory=names[first], share=own)
     work = Work(flops=part.flops, bytes=total(near.values()), shape=part.operator.shape)
-    transfer = {name: size / tier_rate(system, name, part) for name, size in far.items()}
+    transfer = {name: size / tier_rate(system, name, part, sharers=sharers) for name, size in far.items()}
     return _timed(part, work, ceilings, runtime, scale, compute_s, memory_s, transfer, near, runs_as)
 
 
@@ -225,11 +238,14 @@ def side_by_side_s(times: Sequence[Quantity], costs: Sequence[Cost], system: Sys
     return maximum(longest, *waits)
 
 
-def ceilings_of(engine: Engine, device: Device, *, peak: Quantity, memory: str) -> Ceilings:
-    """Return the datasheet limits of an engine that multiplies at `peak` and streams from a memory."""
+def ceilings_of(
+    engine: Engine, device: Device, *, peak: Quantity, memory: str, share: Quantity = 1.0
+) -> Ceilings:
+    """Return the datasheet limits of a share of an engine that multiplies at `peak`."""
     return Ceilings(
-        flops_per_s=peak,
-        bytes_per_s=_bandwidth(engine, device, memory),
+        flops_per_s=peak * share,
+        vector_flops_per_s=engine.vector_flops_per_s * share,
+        bytes_per_s=_bandwidth(engine, device, memory) * share,
         units=engine.units,
         cache_bytes=engine.cache_bytes,
     )

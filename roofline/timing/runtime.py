@@ -74,6 +74,9 @@ class HostTime:
     per_sequence_s : float
         Time of each sequence in a pass, on its data-parallel rank: scheduler, sampler, and in servers
         what prefills of other requests hold a decode pass up [s].
+    per_handover_s : float
+        Where this is the host's processor as an engine: time of waking it for one layer's operators
+        and waiting for it, both ways together, beyond moving the hidden states [s].
     composition : mapping of phase to ``max`` or ``sum``
         Whether host and device streams overlap (``max``) or add (``sum``); drafting and verification
         are as decode, encoding as prefill, where not said.
@@ -91,6 +94,7 @@ class HostTime:
     per_kernel_s: float = 0.0
     per_operation_s: float = 0.0
     per_sequence_s: float = 0.0
+    per_handover_s: float = 0.0
     composition: Mapping[str, Literal["max", "sum"]] = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
@@ -111,6 +115,14 @@ _CLOSEST: Final = {
     "nvfp4": "mxfp4", "mxfp4": "int4", "int4_g32": "int4", "int4_g64": "int4", "nf4": "int4",
 }  # fmt: skip
 _SAME_KERNEL: Final = ("fp16",)
+_UNPACKED_BITS: Final = 6.0
+
+
+def _closest(format: str) -> str | None:
+    """Return the format whose kernel is closest; a mean width of up to 6 bits is unpacked as int4 is."""
+    if format.endswith("_bits") and float(format.removesuffix("_bits")) <= _UNPACKED_BITS:
+        return "int4"
+    return _CLOSEST.get(format)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,10 +160,10 @@ class Runtime:
         """
         name = _CLOSEST[format] if format in _SAME_KERNEL else format
         ladder = [(kind, name), (kind, "*")]
-        closest = _CLOSEST.get(name)
+        closest = _closest(name)
         while closest is not None:
             ladder.append((kind, closest))
-            closest = _CLOSEST.get(closest)
+            closest = _closest(closest)
         ladder += [(kind, "bf16"), ("*", "*")]
         kept = {(fit.kind, fit.format): fit for fit in self.kernels}
         for steps, key in enumerate(ladder):

@@ -6,9 +6,9 @@ from typing import Final
 from roofline.hardware import System
 from roofline.quantity import ceil, maximum, total
 from roofline.timing.cost import arithmetic, ceilings_of, engine_named
-from roofline.timing.deployment import Row
 from roofline.timing.forms import Ceilings, Work, kernel_time
 from roofline.timing.forms.matrix_product import chosen_tile, largest_tile
+from roofline.timing.pass_time import Row
 from roofline.timing.runtime import KernelFit, Runtime
 
 __all__ = ["Tiling", "joining_share", "padding_loss", "tiling_of"]

@@ -10,7 +10,7 @@ from roofline.analysis import NODES, analyze, analyze_decode
 from roofline.studies import sweep as sweep_module
 from roofline.studies.changes import apply
 from roofline.studies.sweep import columns_of, sweep_blocks, to_xarray
-from roofline.timing.deployment import BOUNDS
+from roofline.timing.pass_time import BOUNDS
 
 pytest.importorskip("pandas")
 

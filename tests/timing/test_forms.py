@@ -9,10 +9,13 @@ import pytest
 from roofline.timing.forms import FORMS, Ceilings, Work, attention_time, kernel_time
 from roofline.timing.forms.work import cached_share, fastest, waves
 
-CEILINGS = Ceilings(flops_per_s=100e12, bytes_per_s=1e12, units=100.0, cache_bytes=50e6)
+CEILINGS = Ceilings(
+    flops_per_s=100e12, bytes_per_s=1e12, units=100.0, cache_bytes=50e6, vector_flops_per_s=50e12
+)
 
 SHAPES = {
     "overhead_roofline": {},
+    "vector_roofline": {},
     "tiled_matrix_product": {
         "m": 128.0, "n": 4096.0, "k": 2048.0, "groups": 1.0, "weight_bits": 16.0, "activation_bits": 16.0,
     },

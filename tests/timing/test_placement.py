@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from roofline import InvalidSpecError, make_scenario
-from roofline.timing.deployment import Deployment, PassTime
+from roofline.timing.deployment import Deployment
+from roofline.timing.pass_time import PassTime
 from roofline.timing.placement import Piece, Placement, Rule
 from roofline.timing.timeline import Composition
 

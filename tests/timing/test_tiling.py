@@ -5,7 +5,7 @@ import pytest
 
 from roofline import analyze, make_scenario
 from roofline.report import Report
-from roofline.timing.deployment import Row
+from roofline.timing.pass_time import Row
 from roofline.timing.tiling import Tiling, joining_share, padding_loss, tiling_of
 
 

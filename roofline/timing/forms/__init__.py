@@ -10,7 +10,12 @@ from typing import Final, Protocol
 from roofline.quantity import Quantity, maximum, minimum, where
 from roofline.timing.forms.attention import causal_attention, split_attention
 from roofline.timing.forms.matrix_product import grouped_matrix_product, tiled_matrix_product
-from roofline.timing.forms.streaming import overhead_roofline, rowwise_pass, two_protocol_collective
+from roofline.timing.forms.streaming import (
+    overhead_roofline,
+    rowwise_pass,
+    two_protocol_collective,
+    vector_roofline,
+)
 from roofline.timing.forms.work import Ceilings, Form, Work
 
 __all__ = ["FORMS", "Ceilings", "Form", "Work", "attention_time", "kernel_time"]
@@ -23,6 +28,7 @@ FORMS: Final[dict[str, Form]] = {
     "causal_attention": causal_attention,
     "two_protocol_collective": two_protocol_collective,
     "rowwise_pass": rowwise_pass,
+    "vector_roofline": vector_roofline,
 }
 
 

@@ -1,11 +1,12 @@
 """Kernels described by bytes alone: the roofline with overhead, row-wise passes, collectives."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from roofline.quantity import Quantity, minimum, smooth_maximum
 from roofline.timing.forms.work import Ceilings, Work, cached_share
 
-__all__ = ["overhead_roofline", "rowwise_pass", "two_protocol_collective"]
+__all__ = ["overhead_roofline", "rowwise_pass", "two_protocol_collective", "vector_roofline"]
 
 
 def overhead_roofline(
@@ -35,6 +36,22 @@ def overhead_roofline(
     compute = work.flops / (parameters["compute_fraction"] * ceilings.flops_per_s)
     memory = work.bytes / (parameters["memory_fraction"] * ceilings.bytes_per_s)
     return parameters["t0_s"] + smooth_maximum(compute, memory, choices["exponent"])
+
+
+def vector_roofline(
+    work: Work,
+    ceilings: Ceilings,
+    parameters: Mapping[str, Quantity],
+    choices: Mapping[str, float],
+    warm: bool,
+) -> Quantity:
+    """Return the roofline with a fixed time per kernel of a kernel that uses vector units only [s].
+
+    Parameters are those of `overhead_roofline`, but that ``compute_fraction`` is of the vector rate:
+    kernels that widen 4-bit blocks or FP8 as they go leave a processor's matrix units idle.
+    """
+    vector = replace(ceilings, flops_per_s=ceilings.vector_flops_per_s)
+    return overhead_roofline(work, vector, parameters, choices, warm)
 
 
 def rowwise_pass(

@@ -25,12 +25,15 @@ class Ceilings:
         Streaming multiprocessors, compute units or cores.
     cache_bytes : Quantity
         Last-level cache [B].
+    vector_flops_per_s : Quantity
+        Rate of the vector units, for kernels that leave the matrix units idle [FLOP/s].
     """
 
     flops_per_s: Quantity
     bytes_per_s: Quantity
     units: Quantity
     cache_bytes: Quantity
+    vector_flops_per_s: Quantity = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
