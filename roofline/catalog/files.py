@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from roofline.errors import FileFormatError, UnknownNameError, nearest
 
-__all__ = ["SECTIONS", "find", "fold", "folders", "names_in", "read_json", "read_text", "read_toml"]
+__all__ = [
+    "SECTIONS", "find", "fold", "folders", "known_names", "names_in", "read_json", "read_text", "read_toml",
+]  # fmt: skip
 
 #: Catalogue section -> folder below the catalogue root; globs are searched one level deep.
 SECTIONS: Final = {
@@ -75,6 +77,21 @@ def names_in(section: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def _aliases_in(path: Path) -> list[str]:
+    match = _ALIASES.search(path.read_text(encoding="utf-8"))
+    return re.findall(r'"([^"]+)"', match[1]) if match else []
+
+
+def known_names(section: str) -> dict[str, str]:
+    """Return every name of a section as `fold` writes it, with the stem it stands for."""
+    known: dict[str, str] = {}
+    for stem, path in names_in(section).items():
+        short = stem.partition("_")[2] if section in _VENDOR_FIRST else ""
+        for name in (stem, short or stem, *_aliases_in(path)):
+            known.setdefault(fold(name), stem)
+    return known
+
+
 def find(name: str, *sections: str) -> Path:
     """Return the file a name stands for in the first section that has it.
 
@@ -100,8 +117,7 @@ def find(name: str, *sections: str) -> Path:
         known = []
         for section in sections:
             for stem, path in names_in(section).items():
-                match = _ALIASES.search(path.read_text(encoding="utf-8"))
-                for alias in re.findall(r'"([^"]+)"', match[1]) if match else ():
+                for alias in _aliases_in(path):
                     if folded(alias) == wanted:
                         return path
                     known.append(alias)

@@ -5,10 +5,10 @@ the thing itself: memory sizes, the board around a chip, tuning and packaging of
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from roofline.catalog.files import find
+from roofline.catalog.files import find, fold, known_names
 from roofline.errors import UnknownNameError
 from roofline.graph.formats import format_named
 
@@ -28,10 +28,26 @@ _BRACKETED: Final = re.compile(r"\(([^()]*)\)")
 _CARD: Final = re.compile(r"^(?:nvidia|amd|intel|geforce|radeon)\b\s*", re.IGNORECASE)
 _ENGINE: Final = re.compile(r"[\s-]+(cpu|npu|gpu|igpu)\b", re.IGNORECASE)
 _TRIMMED: Final = re.compile(
-    r"[\s_-]+(?:instruct|chat|it|base|hf|gguf|mlx|thinking|moe|fp8|bf16|awq|gptq|int4|int8|nvfp4|"
-    r"[0-9]+-?bit|2[0-9]{3}|v0\.[0-9])$",
+    r"[\s_-]+(?:instruct|chat|it|base|hf|gguf|mlx|thinking|moe|preview|turbo|dense|latest|text|fp8|bf16|f16|"
+    r"fp16|awq|gptq|exl[23]|bnb|dwq|qat|int4|int8|nvfp4|mxfp4|dynamic|quantized|i?q[0-9](?:_[0-9a-z]+)*|w[48]a(?:8|16)|"
+    r"[0-9]+-?bit|2[0-9]{3}|v0[._][0-9]|[0-9]+k|litertlm)$",
     re.IGNORECASE,
 )
+_WORD: Final = re.compile(r"[a-z0-9.+]+")
+#: After the name of a device inside a longer one: then it is another device.
+_OTHER_DEVICE: Final = frozenset((
+    "ti", "super", "laptop", "mobile", "max", "q", "maxq", "xt", "xtx", "gre", "ada", "pro", "ultra", "plus",
+    "mini", "lite", "nano", "sxm", "sxm2", "sxm4", "sxm5", "pcie", "nvl", "d", "s", "se", "gen", "elite",
+    "blackwell", "edge",
+))  # fmt: skip
+_NOT_ONE_BOARD: Final = frozenset(("laptop", "mobile", "notebook", "cluster"))
+#: Anywhere beside the name of a model inside a longer one: then it is another model.
+_OTHER_MODEL: Final = frozenset((
+    "draft", "eagle", "eagle2", "eagle3", "medusa", "mtp", "vl", "vision", "moe", "pruned", "sparse", "audio",
+    "omni", "nano", "mini", "lite", "speculator",
+))  # fmt: skip
+_MODEL_SIZE: Final = re.compile(r"(?:\d+x|a|e)?\d+(?:\.\d+)?[bm]")
+_GENERATION: Final = re.compile(r"[\s_-]v(?=\d)", re.IGNORECASE)
 
 
 def _first(names: Iterator[str], section: str, wanted: str) -> str:
@@ -44,6 +60,39 @@ def _first(names: Iterator[str], section: str, wanted: str) -> str:
     raise problem or UnknownNameError(f"no name in {wanted!r}")
 
 
+def _inside(text: str, section: str, fits: Callable[[list[str], list[str], list[str]], bool]) -> str | None:
+    """Return what the longest known name inside a text stands for.
+
+    Parameters
+    ----------
+    fits : callable
+        Says of the words before, in and after a known name whether it is what the text is about.
+    """
+    words, known = _WORD.findall(text.casefold()), known_names(section)
+    found = [
+        (len(name), known[name])
+        for start in range(len(words))
+        for end in range(start + 1, len(words) + 1)
+        if (name := fold("".join(words[start:end]))) in known
+        and fits(words[:start], words[start:end], words[end:])
+    ]
+    return max(found)[1] if found else None
+
+
+def _same_device(before: list[str], name: list[str], after: list[str]) -> bool:
+    """A device's name has a number; what follows it must not make it another one."""
+    apart = _NOT_ONE_BOARD.isdisjoint((*before, *after))
+    return apart and any(map(str.isdigit, "".join(name))) and not (after and after[0] in _OTHER_DEVICE)
+
+
+def _same_model(before: list[str], name: list[str], after: list[str]) -> bool:
+    """A model's name has its size, and nothing around it is a size or another kind of model."""
+    rest = (*before, *after)
+    return any(map(_MODEL_SIZE.fullmatch, name)) and not any(
+        word in _OTHER_MODEL or _MODEL_SIZE.fullmatch(word) for word in rest
+    )
+
+
 def device_called(text: str) -> str:
     """Return the catalogue name of a device as a table calls it.
 
@@ -54,23 +103,35 @@ def device_called(text: str) -> str:
 
     Examples
     --------
-    >>> device_called("Intel 265K Custom PC (Nvidia RTX 4090)"), device_called("RTX 4090 24GB")
+    >>> device_called("Intel 265K Custom PC (Nvidia RTX 4090)"), device_called("MSI RTX 4090 Suprim 24G")
     ('nvidia_rtx_4090', 'nvidia_rtx_4090')
     """
 
     def names() -> Iterator[str]:
         yield text
-        bracketed = _BRACKETED.findall(text)
-        outside = _BRACKETED.sub("", text).strip(" -")
-        cards = [part for part in bracketed if _CARD.match(part)]
-        for name in cards or (*bracketed, outside):
+        for name in _parts(text):
             short = _CARD.sub("", name)
             for plain in (name, short, f"RTX {short}" if short != name and short[:1].isdigit() else short):
                 yield plain
                 yield _MEMORY_SIZE.sub("", plain)
                 yield _ENGINE.sub("", _MEMORY_SIZE.sub("", plain))
 
-    return _first(names(), "devices", text)
+    try:
+        return _first(names(), "devices", text)
+    except UnknownNameError:
+        for part in _parts(text):
+            # A card, then the processor whose memory serves it.
+            found = _inside(part.partition(" + ")[0], "devices", _same_device)
+            if found is not None:
+                return found
+        raise
+
+
+def _parts(text: str) -> list[str]:
+    """Return the cards in brackets; where there are none, what is in brackets and what is outside."""
+    bracketed = _BRACKETED.findall(text)
+    cards = [part for part in bracketed if _CARD.match(part)]
+    return cards or [*bracketed, _BRACKETED.sub("", text).strip(" -")]
 
 
 def engine_called(text: str) -> str | None:
@@ -86,6 +147,11 @@ def model_called(text: str) -> str:
     ------
     UnknownNameError
         If nothing in the catalogue goes by that name.
+
+    Examples
+    --------
+    >>> model_called("llama3.1:8b-instruct-q4_K_M"), model_called("Nous-Hermes-Llama-2-7b-GPTQ")
+    ('meta_llama_3.1_8b', 'meta_llama_2_7b')
     """
 
     def names() -> Iterator[str]:
@@ -96,21 +162,32 @@ def model_called(text: str) -> str:
             while (shorter := _TRIMMED.sub("", plain)) != plain:
                 plain = shorter
                 yield plain
+                yield _GENERATION.sub(" ", plain)
 
-    return _first(names(), "models", text)
+    try:
+        return _first(names(), "models", text)
+    except UnknownNameError:
+        found = _inside(_BRACKETED.sub("", text.rpartition("/")[2]), "models", _same_model)
+        if found is None:
+            raise
+        return found
 
 
 #: Spellings of formats, first match wins; the rest are names and aliases of roofline.graph.formats.
 _SPELLINGS: Final = (
     (r"(?:w16a16|bf16|bfloat16)$", "bf16"),
-    (r"(?:f|fp|float)16$", "fp16"),
+    (r"(?:f|fp|float)16$|q0f16", "fp16"),
     (r"(?:w8a8|int8 \(smoothquant\))$", "int8"),
     (r"(?:w8a16|int8|8-?bit)", "int8_wo"),
+    (r"fp8\b", "fp8"),
     (r"q4_0_\d_\d$", "q4_0"),
-    (r"(?:w4a16|w4|int4|4-?bit|q4f16).*(?:g|gs)32\b", "int4_g32"),
+    (r"(?:ud-)?q4_k_x?l$", "q4_k_m"),
+    (r"(?:w4a16|w4|int4|4-?bit|q4f16).*(?:g|gs)32\b|8da4w", "int4_g32"),
     (r"(?:w4a16|w4|int4|4-?bit|q4f16).*(?:g|gs)64\b", "int4_g64"),
     (r"(?:w4a16|w4|int4|4-?bit|q4f16|gptq|awq)", "int4"),
+    (r"(?:w3a16|int3|3-?bit|q3f16)", "int3"),
 )
+_PER_WEIGHT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:bpw|bits?[ _]per[ _]weight)")
 
 
 def format_called(text: str) -> str:
@@ -123,14 +200,18 @@ def format_called(text: str) -> str:
 
     Examples
     --------
-    >>> [format_called(text) for text in ("Q4_K_M", "INT4 g32", "W4A16 g128", "F16", "MXFP4")]
-    ['q4_k_m', 'int4_g32', 'int4', 'fp16', 'mxfp4']
+    >>> [format_called(text) for text in ("Q4_K_M", "INT4 g32", "W4A16 g128", "F16", "EXL2 4.65 bpw")]
+    ['q4_k_m', 'int4_g32', 'int4', 'fp16', '4.65_bits']
     """
     wanted = text.strip().casefold()
     for pattern, name in _SPELLINGS:
         if re.match(pattern, wanted):
             return name
-    return format_named(wanted.replace("-", "_").replace(" ", "_")).name
+    width = _PER_WEIGHT.search(wanted)
+    if width is not None:
+        return format_named(f"{float(width[1]):g}_bits").name
+    plain = _BRACKETED.sub("", wanted).strip().removeprefix("ud-")
+    return format_named(plain.replace("-", "_").replace(" ", "_")).name
 
 
 #: Vendor -> what it publishes as FP8: quantization_config of Qwen/Qwen3-235B-A22B-FP8 (weight_block_size

@@ -1,5 +1,6 @@
 """Number formats: how many bits an element takes, scales included, and how it is multiplied."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -185,11 +186,20 @@ _ALL: Final = (
     # 30 % of the weights left out in blocks (SparseByteNN, arXiv:2310.19509); a mask bit per element.
     _pruned("bf16_sparse30", "bf16", 16, 0.7, 1.0),
     *(_in_planes(bits) for bits in (1, 2, 3, 4, 8)),
-    # File mixes as llama.cpp writes them: mean bits per weight over the file.
+    # File mixes as llama.cpp writes them: mean bits per weight over the file. Those of Q3_K_L, Q3_K_S and
+    # Q5_K_S are of Llama 2 7B (examples/quantize/README.md at b8c1476), of the rest below of Llama 3.1 8B
+    # (tools/quantize/README.md at 311c2c9).
     _plain("q4_k_m", 4.85, ""),
     _plain("q4_k_s", 4.58, ""),
     _plain("q5_k_m", 5.69, ""),
     _plain("q3_k_m", 3.91, ""),
+    _plain("q5_k_s", 5.52, ""),
+    _plain("q3_k_l", 4.27, ""),
+    _plain("q3_k_s", 3.50, ""),
+    _plain("q2_k_s", 2.9697, ""),
+    _plain("iq3_m", 3.7628, ""),
+    _plain("iq3_xs", 3.4977, ""),
+    _plain("iq2_m", 2.9294, ""),
     _plain("int1", 1, ""),
 )
 
@@ -206,12 +216,22 @@ _ALIASES: Final = {
 _WIDTH_ORDER: Final = ("fp4", "fp6", "fp8", "int8", "fp16", "bf16", "tf32", "fp32")
 
 
+#: A format of which only the mean width is known, such as ``4.65_bits``.
+_MEAN_WIDTH: Final = re.compile(r"(\d{1,2}(?:\.\d{1,4})?)_bits")
+
+
 def format_named(name: str) -> Format:
-    """Return a format by name or usual alias; raise `UnknownNameError` with the nearest."""
+    """Return a format by name or usual alias; raise `UnknownNameError` with the nearest.
+
+    A width such as ``4.65_bits`` is a format that only stores weights, scales included in the width.
+    """
     if name in FORMATS:
         return FORMATS[name]
     key = name.casefold().replace("-", "_")
     key = _ALIASES.get(key, key)
+    width = _MEAN_WIDTH.fullmatch(key)
+    if width is not None and 0.0 < float(width[1]) <= 32.0:
+        return _plain(key, float(width[1]), "")
     if key not in FORMATS:
         raise UnknownNameError(f"no number format is called {name!r}{nearest(key, [*FORMATS, *_ALIASES])}")
     return FORMATS[key]

@@ -65,7 +65,7 @@ def test_throughput_of_a_server_pays_for_its_prefills(tmp_path: Path) -> None:
     [
         (("H100 SXM", "H1000"), "no device is called 'H1000'"),
         (("Llama-3.1-8B", "Lama-9"), "no model is called 'Lama-9'"),
-        (("BF16", "EXL2 4.0 bpw"), "no number format is called"),
+        (("BF16", "BF17"), "no number format is called"),
         (("140", "-140"), "value is not above 0"),
         (("140", "1e9"), "value is faster than the floor"),
         (("140", ""), "value is missing"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from roofline.errors import UnknownNameError
 from roofline.graph.formats import FORMATS, format_named
 from roofline.graph.operator import Operator, Precision, Terms, linear
 from roofline.graph.weight import Weight
@@ -22,6 +23,19 @@ def rows(**formats: str) -> dict[str, Operator]:
 )  # fmt: skip
 def test_bits_per_element_count_block_scales_and_outliers(name: str, bits: float) -> None:
     np.testing.assert_allclose(format_named(name).bits, bits, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("4.65_bits", 4.65), ("3_bits", 3.0), ("2.5-bits", 2.5)])
+def test_a_mean_width_is_a_format_that_only_stores(name: str, bits: float) -> None:
+    format = format_named(name)
+
+    assert (format.bits, format.operand) == (bits, "")
+
+
+@pytest.mark.parametrize("name", ["0_bits", "64_bits", "_bits", "4.65bits", "-4_bits"])
+def test_what_is_no_width_is_refused(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="no number format"):
+        format_named(name)
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
