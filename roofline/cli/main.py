@@ -64,6 +64,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         module="roofline.cli.offload",
         summary="Where a model that does not fit should live, by memory budget.",
     ),
+    "ring": Entry(
+        module="roofline.cli.ring", summary="One model over unlike devices that pass a token around."
+    ),
     "reason": Entry(
         module="roofline.cli.reason",
         summary="What several or longer answers cost, and what a solved problem does.",

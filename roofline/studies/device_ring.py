@@ -1,0 +1,349 @@
+"""Layers of one model spread over unlike devices that pass a token around a ring."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from roofline.analysis import analyze
+from roofline.errors import InvalidSpecError
+from roofline.hardware.link import Link
+from roofline.hardware.storage import Storage
+from roofline.quantity import Quantity, maximum, minimum, total, where
+from roofline.report import Report
+from roofline.settings import Settings
+from roofline.timing.offloading import FAULT_BYTES
+
+__all__ = ["PAGING", "Paging", "Ring", "RingDevice", "best_ring", "ring_device", "ring_time"]
+
+Paging = Literal["mapped", "pinned"]
+PAGING: Final[tuple[Paging, ...]] = ("mapped", "pinned")
+
+#: Not decoder layers: run once for each token, by the first device.
+_AROUND: Final = ("embedding", "final_norm", "head")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RingDevice:
+    """What one device of a ring needs for a layer, and what it can hold.
+
+    Parameters
+    ----------
+    near_s, around_s : Quantity
+        A decode pass through one layer, and through embedding and head [s].
+    host_s : Quantity or None
+        A layer on the processor beside the device [s]; None where there is none.
+    layer_bytes, cache_bytes : Quantity
+        Weights of a layer, and its KV cache at the end of the generation [B].
+    near_bytes, host_bytes : Quantity
+        What the device's memory, and that of the processor beside it, leave for layers [B].
+    read_bytes_per_s, fault_bytes_per_s : Quantity
+        Rate of its storage in one sweep, and by page faults [B/s]; 0 where it has none.
+    send_s : Quantity
+        Hidden states to the next device [s].
+    """
+
+    name: str
+    near_s: Quantity
+    around_s: Quantity
+    host_s: Quantity | None = None
+    layer_bytes: Quantity
+    cache_bytes: Quantity = 0.0
+    near_bytes: Quantity
+    host_bytes: Quantity = 0.0
+    read_bytes_per_s: Quantity = 0.0
+    fault_bytes_per_s: Quantity = 0.0
+    send_s: Quantity = 0.0
+
+    def near_layers(self, layers: Quantity) -> Quantity:
+        """Return how many of its layers the device itself computes, not the processor beside it."""
+        if self.host_s is None:
+            return layers
+        return minimum(layers, self.near_bytes // (self.layer_bytes + self.cache_bytes))
+
+    def compute_s(self, layers: Quantity) -> Quantity:
+        """Return the time of a token in its layers, all of them in memory [s]."""
+        near = self.near_layers(layers)
+        return near * self.near_s + (layers - near) * (0.0 if self.host_s is None else self.host_s)
+
+    def paged(self, layers: Quantity, paging: Paging) -> tuple[Quantity, Quantity]:
+        """Return the bytes it reads again for each token, and the room that memory has for them [B]."""
+        alone = self.host_s is None
+        lying = layers if alone else layers - self.near_layers(layers)
+        capacity = self.near_bytes if alone else self.host_bytes
+        room = maximum(capacity - lying * self.cache_bytes, 0.0)
+        excess = maximum(lying * self.layer_bytes - room, 0.0)
+        again = where(excess > 0.0, lying * self.layer_bytes, 0.0) if paging == "mapped" else excess
+        return again, room
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ring:
+    """A token's way around a ring.
+
+    Parameters
+    ----------
+    devices : tuple of RingDevice
+    layers : tuple of Quantity
+        Of each device, in all rounds together.
+    rounds : Quantity
+        Times a token passes each device.
+    token_s : Quantity
+        Time per token of a sequence [s].
+    compute_s, send_s, read_s : Quantity
+        Computing one after another, passing on, and waiting for storage on top of that [s].
+    busy_s : tuple of Quantity
+        How long each device works on a token, reading included [s].
+    lacking_bytes : tuple of Quantity
+        What a device can neither hold nor read [B].
+    """
+
+    devices: tuple[RingDevice, ...]
+    layers: tuple[Quantity, ...]
+    rounds: Quantity
+    token_s: Quantity
+    compute_s: Quantity
+    send_s: Quantity
+    read_s: Quantity
+    busy_s: tuple[Quantity, ...]
+    lacking_bytes: tuple[Quantity, ...]
+
+    @property
+    def fits(self) -> Quantity:
+        """1 where every device holds its layers or can read them, else 0."""
+        return where(total(self.lacking_bytes) > 0.0, 0.0, 1.0)
+
+    @property
+    def binding(self) -> str:
+        """What most of a token's time goes to, for a single point."""
+        spent = {"compute": self.compute_s, "link": self.send_s, "storage": self.read_s}
+        return max(spent, key=lambda name: float(spent[name]))
+
+    def tokens_per_s(self, sequences: Quantity) -> Quantity:
+        """Return tokens per second with so many sequences, or batches, on their way at once, >= 1.
+
+        Notes
+        -----
+        A pipeline over volunteers' devices (Borzunov et al. 2023, arXiv:2312.08361): at best all but the
+        busiest device wait, so the rate is ``min(sequences / token, 1 / busiest)``. Queueing is left out.
+        """
+        return minimum(sequences / self.token_s, 1.0 / _longest(self.busy_s))
+
+
+def ring_time(
+    devices: Sequence[RingDevice],
+    layers: Sequence[Quantity],
+    *,
+    rounds: Quantity = 1.0,
+    prefetch: bool = True,
+    paging: Paging = "mapped",
+) -> Ring:
+    """Return how long a token takes around a ring whose devices hold so many layers.
+
+    Parameters
+    ----------
+    layers : sequence of Quantity
+        Decoder layers of each device, in order, >= 0.
+    rounds : Quantity
+        Times a token passes each device, >= 1; a device works on its layers in as many windows.
+    prefetch : bool
+        Whether a device reads its next window while the others work.
+    paging : str
+        ``mapped``: a page cache that drops the oldest, so a device whose layers do not fit reads all of them
+        again for each token; ``pinned``: only those that do not fit.
+
+    Raises
+    ------
+    InvalidSpecError
+        If there are not as many counts as devices.
+
+    Notes
+    -----
+    A token is on one device at a time, so computing and sending add up. A device reads ahead while the
+    others work, at most what its memory holds of a window: reading more would drop what was read first.
+    With R rounds, room H and P bytes to read for each token it reads ``min(P, R H)`` ahead in one sweep
+    and the rest by page faults, waiting. With c_m, n_m, p_m and d_m what device m takes for a token to
+    compute, to send, to read ahead and to read by faults,
+
+        ``t = max(sum_m (c_m + n_m + d_m), max_m (c_m + d_m + p_m))``.
+
+    More rounds make windows that fit, and more sending: the piped ring of prima.cpp (Li et al. 2025,
+    arXiv:2504.08791), whose effects these are; the closed form is ours. The first device has embedding and
+    head. Layers are taken to be alike.
+    """
+    if not devices or len(layers) != len(devices):
+        raise InvalidSpecError(f"ring: {len(devices)} devices, but layers for {len(layers)}")
+    computed, waited, busy, lacking = [], [], [], []
+    for place, (device, count) in enumerate(zip(devices, layers, strict=True)):
+        again, room = device.paged(count, paging)
+        readable = where(device.read_bytes_per_s > 0.0, again, 0.0)
+        ahead = minimum(readable, rounds * room) if prefetch else 0.0 * readable
+        faults = (readable - ahead) / maximum(device.fault_bytes_per_s, 1e-30)
+        computed.append(device.compute_s(count) + (device.around_s if place == 0 else 0.0))
+        waited.append(faults)
+        busy.append(computed[-1] + faults + ahead / maximum(device.read_bytes_per_s, 1e-30))
+        lacking.append(where(device.read_bytes_per_s > 0.0, 0.0, maximum(again - room, 0.0)))
+    used = [where(count > 0.0, 1.0, 0.0) for count in layers]
+    several = where(total(used) > 1.0, rounds, 0.0)
+    send = several * total(device.send_s * here for device, here in zip(devices, used, strict=True))
+    passed = total(computed) + send + total(waited)
+    token = maximum(passed, _longest(busy))
+    return Ring(
+        devices=tuple(devices),
+        layers=tuple(layers),
+        rounds=rounds,
+        token_s=token,
+        compute_s=total(computed),
+        send_s=send,
+        read_s=total(waited) + maximum(token - passed, 0.0),
+        busy_s=tuple(busy),
+        lacking_bytes=tuple(lacking),
+    )
+
+
+def best_ring(
+    devices: Sequence[RingDevice],
+    layers: int,
+    *,
+    rounds: Sequence[int] = (1, 2, 4, 8),
+    prefetch: bool = True,
+    paging: Paging = "mapped",
+) -> Ring:
+    """Return the split of a model's layers over devices, and the rounds, with the least time per token.
+
+    Parameters
+    ----------
+    layers : int
+        Decoder layers of the model, >= 1.
+    rounds : sequence of int
+        Numbers to try; those that do not divide `layers` are left out.
+
+    Raises
+    ------
+    InvalidSpecError
+        If none of them divides `layers`.
+
+    Notes
+    -----
+    Windows are given out layer by layer to the device that makes the token fastest, then 1, 2, 4 ... or all
+    layers of a device move to another as long as that helps: a local optimum. A device may get none.
+    """
+    found = []
+    for count in rounds:
+        if count > 0 and layers % count == 0:
+
+            def ring(windows: Sequence[int], count: int = count) -> Ring:
+                held = [float(window * count) for window in windows]
+                return ring_time(devices, held, rounds=float(count), prefetch=prefetch, paging=paging)
+
+            found.append(ring(_split(ring, len(devices), layers // count)))
+    if not found:
+        raise InvalidSpecError(f"ring: no number of rounds in {list(rounds)} divides {layers} layers")
+    return min(found, key=_badness)
+
+
+def ring_device(
+    settings: Settings, link: Link | None = None, *, storage: Storage | None = None, first: bool = True
+) -> RingDevice:
+    """Return a device of the catalogue as part of a ring.
+
+    Parameters
+    ----------
+    settings : Settings
+        Model, one device, formats and workload, as for an analysis of the whole model there; its memory need
+        not suffice. No parallelism, no offloading.
+    link : Link or None
+        To the next device; None where there is none.
+    storage : Storage or None
+        In place of what the system has.
+    first : bool
+        Whether it holds embedding and head.
+
+    Notes
+    -----
+    A layer's time is that of a mean decode pass without embedding and head, over the layers; on the
+    processor beside the device, that of a pass with all layers there. Both rest on the runtime profiles of a
+    whole pass, host time included.
+    """
+    report = analyze(settings.scenario(), intervals=False)
+    deployment = report.scenario.deployment
+    system = deployment.system
+    layers = float(total(deployment.model.layer_counts().values()))
+    sizes = [(layer, float(size)) for layer, _, _, size in deployment.weight_bytes()]
+    around_bytes = sum(size for layer, size in sizes if layer in _AROUND)
+    tier, held = next(iter(report.memory.used_bytes.items()))
+    weights = ("weights", "expert_weights", "embedding")
+    cache = sum(float(held.get(name, 0.0)) for name in ("kv_cache", "state"))
+    other = sum(float(size) for name, size in held.items() if name not in (*weights, "kv_cache", "state"))
+    host_s, host_bytes = None, 0.0
+    if system.host is not None and "cpu" in system.host.engine:
+        beside = analyze(replace(settings, n_gpu_layers=0.0).scenario(), intervals=False)
+        host_s = (_pass_s(beside) - _around_s(beside)) / layers
+        host_bytes = float(beside.memory.capacity_bytes["host"])
+    storage = system.storage if storage is None else storage
+    message = float(settings.batch) * deployment.model.hidden_size * 2.0
+    return RingDevice(
+        name=system.name,
+        near_s=(_pass_s(report) - _around_s(report)) / layers,
+        around_s=_around_s(report),
+        host_s=host_s,
+        layer_bytes=(sum(size for _, size in sizes) - around_bytes) / layers,
+        cache_bytes=cache / layers,
+        near_bytes=max(
+            float(report.memory.capacity_bytes[tier]) - other - (around_bytes if first else 0.0), 0.0
+        ),
+        host_bytes=host_bytes,
+        read_bytes_per_s=0.0 if storage is None else storage.read_bandwidth_bytes_per_s,
+        fault_bytes_per_s=0.0 if storage is None else storage.read_rate(access_bytes=FAULT_BYTES),
+        send_s=0.0 if link is None else link.latency_s + message / link.bandwidth_bytes_per_s,
+    )
+
+
+def _pass_s(report: Report) -> float:
+    return float(report.decode.time_s.value)
+
+
+def _around_s(report: Report) -> float:
+    return sum(float(row.time_s) for row in report.decode.rows if row.operator.layer in _AROUND)
+
+
+def _longest(times: Sequence[Quantity]) -> Quantity:
+    longest: Quantity = 0.0
+    for seconds in times:
+        longest = maximum(longest, seconds)
+    return longest
+
+
+def _badness(ring: Ring) -> tuple[float, float]:
+    """What to make least: first what cannot be held at all, then time."""
+    return float(total(ring.lacking_bytes)), float(ring.token_s)
+
+
+def _split(ring: Callable[[Sequence[int]], Ring], devices: int, layers: int) -> list[int]:
+    """Return the layers of each device's window."""
+
+    def badness(windows: Sequence[int]) -> tuple[float, float]:
+        return _badness(ring(windows))
+
+    windows = [0] * devices
+    for _ in range(layers):
+        windows = min((_moved(windows, to, 1) for to in range(devices)), key=badness)
+    while True:
+        better = min(_moves(windows), key=badness, default=windows)
+        if badness(better) >= badness(windows):
+            return windows
+        windows = better
+
+
+def _moves(windows: Sequence[int]) -> Iterator[list[int]]:
+    """Yield windows with 1, 2, 4 ... or all layers of one device given to another."""
+    for start, held in enumerate(windows):
+        counts = {held, *(2**power for power in range(held.bit_length()))} - {0}
+        for to in range(len(windows)):
+            if to != start:
+                yield from (_moved(_moved(windows, start, -count), to, count) for count in counts)
+
+
+def _moved(windows: Sequence[int], to: int, count: int) -> list[int]:
+    moved = list(windows)
+    moved[to] += count
+    return moved

@@ -1,0 +1,126 @@
+"""Layers of a model on unlike devices in a ring."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from roofline.catalog.hardware import load_link, load_storage
+from roofline.errors import InvalidSpecError
+from roofline.settings import Settings
+from roofline.studies.device_ring import RingDevice, best_ring, ring_device, ring_time
+
+#: A layer of 1 GB in 10 ms; 8 GB of memory; 1 GB/s from storage; 2 ms to the next.
+SMALL = RingDevice(
+    name="small", near_s=0.010, around_s=0.005, layer_bytes=1e9, near_bytes=8e9,
+    read_bytes_per_s=1e9, fault_bytes_per_s=0.5e9, send_s=0.002,
+)  # fmt: skip
+FAST = replace(SMALL, name="fast", near_s=0.001, near_bytes=16e9)
+
+
+def test_a_token_that_is_held_everywhere_adds_up() -> None:
+    ring = ring_time((SMALL, FAST), (4.0, 16.0), rounds=2.0)
+
+    # 4 x 10 + 5 of the head + 16 x 1 = 61 ms, and 2 rounds over two links of 2 ms
+    np.testing.assert_allclose(ring.token_s, 0.061 + 0.008, rtol=1e-12)
+    assert ring.binding == "compute"
+    assert float(ring.fits) == 1.0
+
+
+def test_reading_ahead_hides_behind_the_others() -> None:
+    slow = replace(FAST, near_s=1.0)
+
+    # 9 layers where 8 fit: all 9 GB are read, 8 of them while the other computes for 16 s, 1 by faults
+    ring = ring_time((SMALL, slow), (9.0, 16.0))
+    eager = ring_time((SMALL, slow), (9.0, 16.0), prefetch=False)
+
+    np.testing.assert_allclose(ring.read_s, 2.0, rtol=1e-12)
+    np.testing.assert_allclose(eager.read_s, 18.0, rtol=1e-12)
+
+
+def test_more_rounds_make_windows_that_fit() -> None:
+    slow = replace(FAST, near_s=1.0)
+
+    ring = ring_time((SMALL, slow), (12.0, 16.0), rounds=np.array([1.0, 2.0]))
+
+    # 4 of 12 GB by faults; in two rounds windows of 6 GB fit and 12 s of reading hide behind 16 s
+    np.testing.assert_allclose(ring.read_s, [8.0, 0.0], atol=1e-12)
+
+
+def test_storage_binds_where_the_others_are_quick() -> None:
+    ring = ring_time((SMALL, FAST), (16.0, 4.0), rounds=2.0)
+
+    # busy: 165 ms of computing and 16 s of reading
+    np.testing.assert_allclose(ring.token_s, 16.165, rtol=1e-12)
+    assert ring.binding == "storage"
+
+
+def test_pinned_layers_are_read_once() -> None:
+    mapped, pinned = (ring_time((SMALL,), (9.0,), paging=paging) for paging in ("mapped", "pinned"))
+
+    np.testing.assert_allclose([mapped.read_s, pinned.read_s], [8.0 + 2.0, 1.0], rtol=1e-12)
+
+
+def test_the_processor_beside_a_device_takes_what_its_memory_does_not_hold() -> None:
+    both = replace(FAST, host_s=0.1, host_bytes=4e9)
+
+    np.testing.assert_allclose(both.compute_s(np.array([16.0, 18.0])), [0.016, 0.216], rtol=1e-12)
+    np.testing.assert_allclose(both.paged(20.0, "mapped")[0], 0.0, atol=0.0)
+    np.testing.assert_allclose(both.paged(21.0, "mapped")[0], 5e9, rtol=1e-12)
+
+
+def test_what_can_neither_be_held_nor_read_is_told() -> None:
+    ring = ring_time((replace(SMALL, read_bytes_per_s=0.0),), (10.0,))
+
+    assert float(ring.fits) == 0.0
+    np.testing.assert_allclose(ring.lacking_bytes[0], 2e9, rtol=1e-12)
+
+
+def test_tokens_on_their_way_fill_the_ring_up_to_its_busiest_device() -> None:
+    ring = ring_time((SMALL, FAST), (4.0, 16.0))
+
+    rates = ring.tokens_per_s(np.array([1.0, 100.0]))
+
+    np.testing.assert_allclose(rates, [1.0 / 0.065, 1.0 / 0.045], rtol=1e-12)
+
+
+def test_the_best_split_is_that_of_trying_all() -> None:
+    third = replace(SMALL, name="third", near_s=0.004, near_bytes=6e9, send_s=0.02)
+    devices = (SMALL, FAST, third)
+
+    found = best_ring(devices, 24, rounds=(1, 2, 3))
+
+    tried = [
+        float(ring_time(devices, (a * k, b * k, (24 // k - a - b) * k), rounds=float(k)).token_s)
+        for k in (1, 2, 3)
+        for a in range(24 // k + 1)
+        for b in range(24 // k - a + 1)
+    ]
+    np.testing.assert_allclose(found.token_s, min(tried), rtol=1e-12)
+    assert sum(float(count) for count in found.layers) == 24
+
+
+def test_a_catalogue_device_carries_over() -> None:
+    settings = Settings(model="llama-3.1-70b", hardware="desktop-rtx-4090", weights="q4_k_m", prompt=64)
+    link, storage = load_link("wifi-6").value, load_storage("ufs-4.0").value
+
+    desktop = ring_device(settings, link)
+    phone = ring_device(replace(settings, hardware="snapdragon-8-gen-3"), link, storage=storage, first=False)
+
+    assert desktop.host_s is not None
+    assert float(desktop.near_s) < float(desktop.host_s)
+    assert float(desktop.near_s) < float(phone.near_s)
+    assert 35.0 < float(desktop.near_layers(80.0)) < 45.0  # 20 GB of layers of half a GB
+    np.testing.assert_allclose(desktop.layer_bytes, phone.layer_bytes, rtol=1e-12)
+    assert float(ring_time((desktop, phone), (70.0, 10.0)).fits) == 1.0
+
+
+@pytest.mark.parametrize("layers", [(1.0,), ()])
+def test_counts_that_do_not_match_are_refused(layers: tuple[float, ...]) -> None:
+    with pytest.raises(InvalidSpecError, match="2 devices"):
+        ring_time((SMALL, FAST), layers)
+
+
+def test_rounds_that_divide_nothing_are_refused() -> None:
+    with pytest.raises(InvalidSpecError, match="divides 7"):
+        best_ring((SMALL,), 7, rounds=(2, 4))
