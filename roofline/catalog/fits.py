@@ -1,5 +1,6 @@
 """Runtime profiles by device and software: measured, carried over from kin, or the datasheet."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -86,7 +87,8 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
     files = [] if software == "datasheet" else _profiles(path)
     if software is not None and software != "datasheet":
         wanted = fold(software)
-        files = [file for file in files if wanted in (fold(file.stem), fold(file.stem.partition("_")[0]))]
+        named = [file for file in files if wanted in (fold(file.stem), fold(file.stem.partition("_")[0]))]
+        files = named or [file for file in files if fold(read_toml(file)["software"]) == wanted]
         if not files:
             known = softwares(device)
             raise UnknownNameError(
@@ -95,7 +97,18 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
             )
     if not files:
         return datasheet_runtime(path.stem)
-    return validated(Runtime, read_toml(files[0]), f"{files[0].parent.name}/{files[0].name}")
+    return _read(files[0])
+
+
+def _read(file: Path) -> Runtime:
+    """Read a profile, completed by the one it extends."""
+    own = validated(Runtime, read_toml(file), f"{file.parent.name}/{file.name}")
+    if not own.extends:
+        return own
+    base = _read(file.with_name(f"{own.extends}.toml"))
+    made = {(fit.kind, fit.format) for fit in own.kernels}
+    rest = tuple(fit for fit in base.kernels if (fit.kind, fit.format) not in made)
+    return replace(base, software=own.software, date=own.date, kernels=(*own.kernels, *rest))
 
 
 def _profiles(path: Path) -> list[Path]:

@@ -136,6 +136,8 @@ class Runtime:
         and software with version.
     date : str
         When the fits were made.
+    extends : str
+        Profile of the same device that this one adds to, where it says nothing itself; empty for none.
     kernels : tuple of KernelFit
         Looked up by kind and format; the datasheet bound where none fits.
     policy : KernelPolicy
@@ -147,6 +149,7 @@ class Runtime:
     device: str
     software: str
     date: str = ""
+    extends: str = ""
     kernels: tuple[KernelFit, ...] = ()
     host: HostTime = field(default_factory=HostTime)
     policy: KernelPolicy = field(default_factory=KernelPolicy)

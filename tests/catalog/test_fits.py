@@ -88,3 +88,17 @@ def test_every_device_has_some_runtime(name):
     assert runtime.device
     if runtime.kernels:
         assert softwares(name)
+
+
+def test_an_older_version_adds_its_own_fits_to_the_profile_it_extends():
+    newest, older = load_runtime("h100-sxm", "vllm"), load_runtime("h100-sxm", "vllm 0.19.0")
+    own = {(fit.kind, fit.format): fit for fit in older.kernels}
+    assert older.software == "vllm 0.19.0"
+    assert "vllm 0.19.0" in own["attention_decode", "bf16"].source
+    assert set(own) >= {(fit.kind, fit.format) for fit in newest.kernels}
+    assert older.host.per_layer_s == newest.host.per_layer_s
+
+
+def test_the_newest_version_can_be_asked_for_by_number():
+    newest = load_runtime("h100-sxm", "vllm")
+    assert load_runtime("h100-sxm", newest.software).software == newest.software
