@@ -21,11 +21,13 @@ from roofline.timing.runtime import HostTime, KernelFit, Runtime, datasheet_runt
 __all__ = [
     "PassFit",
     "Passes",
+    "alone",
     "family_of",
     "fit_passes",
     "lenders",
     "lent_errors",
     "pass_runtime",
+    "passes_of",
     "read_passes",
 ]
 
@@ -157,19 +159,27 @@ def read_passes(folder: Path, campaign: Path) -> list[Passes]:
         for scenario, rows in whole_model_groups(file, own):
             rows = rows.assign(source=file.column("source")[rows.index].str.partition(":")[0])
             for _, row in rows.iterrows():
-                if _alone(row):
+                if alone(row):
                     key = row["device_name"], part["software"].partition(" ")[0]
                     found.setdefault(key, []).append((part, scenario, row))
-    return [_passes(rows) for rows in found.values() if len(rows) >= _FEWEST_ROWS]
+    return [passes_of(rows) for rows in found.values() if len(rows) >= _FEWEST_ROWS]
 
 
-def _alone(row: Any) -> bool:
+def alone(row: Any) -> bool:
+    """Return whether a row of a group is of one sequence on one device, and long enough to show kernels."""
     phase = _PHASE_OF.get(row["metric"])
     long = phase == "decode" or row["prompt_len"] >= _LONG_PROMPT
     return phase is not None and bool(long and row["batch"] == 1.0 and row["device_count"] == 1.0)
 
 
-def _passes(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
+def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
+    """Return the passes that rows timed.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        What says the software, the scenario of the row's group, and the row with its source.
+    """
     kernels: list[tuple[float, float, float, str]] = []
     first, model, phase, layers, measured = [], [], [], [], []
     for _, scenario, row in rows:
@@ -234,11 +244,13 @@ def _predicted_s(passes: Passes, point: Array, formats: tuple[str, ...]) -> Arra
     return whole_s
 
 
-def _solved(passes: Passes, keep: NDArray[np.bool_], formats: tuple[str, ...]) -> tuple[Array, Array]:
+def _solved(
+    passes: Passes, keep: NDArray[np.bool_], formats: tuple[str, ...], middle: Mapping[str, float]
+) -> tuple[Array, Array]:
     """Return the best point and its standard errors, from the passes that are kept."""
     from scipy.optimize import least_squares
 
-    centre = np.concatenate((np.log([middle for middle, _ in _PRIOR.values()]), np.zeros(2 * len(formats))))
+    centre = np.concatenate((np.log([middle[name] for name in _PRIOR]), np.zeros(2 * len(formats))))
     width = np.array([spread for _, spread in _PRIOR.values()] + [*_FORMAT_PRIOR.values()] * len(formats))
 
     def residuals(point: Array) -> Array:
@@ -251,8 +263,13 @@ def _solved(passes: Passes, keep: NDArray[np.bool_], formats: tuple[str, ...]) -
     return np.asarray(found.x), np.sqrt(np.diag(np.linalg.pinv(slopes.T @ slopes)) * variance)
 
 
-def fit_passes(passes: Passes) -> PassFit:
+def fit_passes(passes: Passes, centre: Mapping[str, float] | None = None) -> PassFit:
     """Return the reached shares of peak and bandwidth and the host time per layer.
+
+    Parameters
+    ----------
+    centre : mapping of str to float, optional
+        Values to centre the prior on instead of the middle of all engines.
 
     Notes
     -----
@@ -266,8 +283,9 @@ def fit_passes(passes: Passes) -> PassFit:
     docs/decisions/0003-latency-forms.md (why a sum, and why per layer).
     """
     formats = passes.formats
+    middle = {name: value for name, (value, _) in _PRIOR.items()} | dict(centre or {})
     everything = np.ones(len(passes.measured_s), dtype=bool)
-    point, errors = _solved(passes, everything, formats)
+    point, errors = _solved(passes, everything, formats, middle)
     models = sorted(set(passes.model))
     held_out = np.empty(len(passes.measured_s))
     # With one model only, each row is left out in turn.
@@ -275,7 +293,7 @@ def fit_passes(passes: Passes) -> PassFit:
     if len(models) == 1:
         folds = [*np.eye(len(held_out), dtype=bool)]
     for own in folds:
-        other = _solved(passes, ~own, formats)[0]
+        other = _solved(passes, ~own, formats, middle)[0]
         held_out[own] = np.log(passes.measured_s / _predicted_s(passes, other, formats))[own]
     return PassFit(
         passes=passes,
