@@ -32,6 +32,8 @@ class Predictions:
         Software and version of the profile that was used.
     skipped : ndarray of str
         Why there is none; empty where there is one.
+    stand_in : ndarray of str
+        What was predicted in place of a model that the catalogue does not hold; empty where it does.
     keys : DataFrame
         What rows are grouped by, one column per key.
     """
@@ -47,6 +49,7 @@ class Predictions:
     basis: NDArray[np.object_]
     profile: NDArray[np.object_]
     skipped: NDArray[np.object_]
+    stand_in: NDArray[np.object_]
 
     @classmethod
     def empty(cls, *, measured: Array, seconds: Array, keys: "pd.DataFrame") -> "Predictions":
@@ -60,6 +63,7 @@ class Predictions:
             profile=np.full(count, "", dtype=object),
             basis=np.full(count, "", dtype=object),
             skipped=np.full(count, "", dtype=object),
+            stand_in=np.full(count, "", dtype=object),
             **blank,
         )
 
@@ -67,6 +71,24 @@ class Predictions:
         """Skip the rows that have a reason and none yet."""
         new = (self.skipped == "") & (reasons != "")
         self.skipped[new] = reasons[new]
+
+    def like(self) -> "Predictions":
+        """Return predictions of no row yet for the same measurements."""
+        return Predictions.empty(measured=self.measured, seconds=self.seconds, keys=self.keys)
+
+    def widen(self, index: NDArray[np.int64], *, spread: float, others: "tuple[Predictions, ...]") -> None:
+        """Widen the intervals of some rows by a log-spread and by what others predict, in squares."""
+        middle = self.predicted[index]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            told = [np.log(other.predicted[index] / middle) for other in others]
+            sides = (
+                (self.low, np.minimum.reduce([np.zeros_like(middle), *told])),
+                (self.high, np.maximum.reduce([np.zeros_like(middle), *told])),
+            )
+            for side, farthest in sides:
+                own = np.log(side[index] / middle)
+                far = np.sqrt(own**2 + farthest**2 + spread**2)
+                side[index] = middle * np.exp(np.where(side is self.low, -far, far))
 
     def fill(
         self,

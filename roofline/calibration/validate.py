@@ -21,6 +21,8 @@ __all__ = ["KEYS", "RESULT_COLUMNS", "Left", "Scored", "Validation", "validate"]
 
 #: What rows are grouped by.
 KEYS: Final = ("device", "software", "measured", "format")
+#: What the basis of a row says where a plain decoder stands in for its model.
+_PLAIN: Final = ", plain decoder"
 #: What is added to the columns of a file, in the unit of its measured column.
 RESULT_COLUMNS: Final = ("predicted", "ideal", "low", "high", "error", "basis", "skipped")
 
@@ -57,7 +59,7 @@ class Validation:
             own = file.cells.drop(columns=[name for name in RESULT_COLUMNS if name in file.cells])
             used = found.skipped == ""
             numbers = {name: np.where(used, getattr(found, name), np.nan) for name in RESULT_COLUMNS[:5]}
-            basis = np.where(used, found.basis, "")
+            basis = np.where(used, found.basis + np.where(found.stand_in == "", "", _PLAIN), "")
             return own.assign(**numbers, basis=basis, skipped=found.skipped)
 
         return pd.concat([added(*part) for part in self.parts], ignore_index=True)
@@ -80,6 +82,23 @@ class Validation:
             (str(software), str(profile), int(rows))
             for software, profile, rows in table.itertuples(index=False)
         ]
+
+    def stand_ins(self) -> list[tuple[str, str, int]]:
+        """Return which models were predicted as what else, and for how many rows, most first."""
+        import pandas as pd
+
+        pairs = [
+            pd.DataFrame({"model": file.column("model"), "stand_in": found.stand_in, "rows": 1})[
+                (found.skipped == "") & (found.stand_in != "")
+            ]
+            for file, found in self.parts
+            if file.schema == "whole_models"
+        ]
+        if not pairs:
+            return []
+        together = pd.concat(pairs).groupby(["model", "stand_in"], sort=False)["rows"].sum()
+        counts = together.sort_values(ascending=False, kind="stable").reset_index()
+        return [(str(model), str(stand_in), int(rows)) for model, stand_in, rows in counts.to_numpy()]
 
     def left_out(self) -> list[Left]:
         """Return the reasons why rows have no prediction, commonest first, and where those rows are."""
@@ -132,6 +151,7 @@ class Validation:
                     "line": int(line),
                     **{name: _plain(values[row]) for name, values in columns.items()},
                     "basis": str(found.basis[row]),
+                    "stand_in": str(found.stand_in[row]),
                     "skipped": str(found.skipped[row]),
                 }
 

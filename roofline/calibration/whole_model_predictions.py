@@ -13,6 +13,7 @@ from roofline.calibration.named_scenarios import NamedScenarios
 from roofline.calibration.operator_predictions import LARGEST
 from roofline.calibration.predictions import Predictions
 from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
+from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
 from roofline.errors import RooflineError, nearest
 from roofline.quantity import Quantity
@@ -33,6 +34,8 @@ _PHASES_LEFT_OUT: Final = {
     "spec": "speculative: the table does not say tree and acceptance",
     "micro": "not a model",
 }
+#: Columns that say how large a model is, where its name or format says nothing.
+_SIZES: Final = ("params_total_b", "params_active_b", "bits_per_weight")
 _FASTER_THAN_FLOOR: Final = 1.15
 #: Cached tokens where a table says nothing: llama-bench's 128 generated from an empty cache, at half.
 _UNSAID_CONTEXT: Final = 64.0
@@ -68,10 +71,7 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     resolved = NamedScenarios()
     for rows in _groups(table[result.skipped == ""]):
         try:
-            scenario = resolved.scenario(rows.iloc[0])
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                part = rows.iloc[start : start + _ROWS_AT_ONCE]
-                _predict(result, scenario, part, unit)
+            _predict_group(result, resolved, rows, unit)
         except RooflineError as error:
             result.skipped[rows.index.to_numpy()] = str(error)
     _check(result, rate)
@@ -83,7 +83,7 @@ def _table(file: MeasuredFile) -> "pd.DataFrame":
     import pandas as pd
 
     names = ("device", "model", "quant", "runtime", "parallelism", "metric", "unit", "phase", "note")
-    table = pd.DataFrame({name: file.column(name) for name in names})
+    table = pd.DataFrame({name: file.column(name) for name in (*names, *_SIZES)})
     for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
         table[name] = pd.to_numeric(file.column(name).str.removeprefix("<="), errors="coerce")
     table["metric"], table["phase"] = table["metric"].str.casefold(), table["phase"].str.casefold()
@@ -95,18 +95,38 @@ def _table(file: MeasuredFile) -> "pd.DataFrame":
 def _groups(table: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
     """Yield rows that share everything but workload and metric."""
     told = table.fillna({"device_count": 1.0, "batch": 1.0})
-    keys = ["device", "device_count", "model", "quant", "runtime", "parallelism"]
+    keys = ["device", "device_count", "model", "quant", "runtime", "parallelism", *_SIZES]
     for _, rows in told.groupby(keys, sort=False):
         yield rows
+
+
+def _predict_group(result: Predictions, resolved: NamedScenarios, rows: "pd.DataFrame", unit: Array) -> None:
+    """Predict rows of one scenario; the interval of a plain decoder is that of its shape and cache too."""
+    first, index = rows.iloc[0], rows.index.to_numpy()
+
+    def predict(into: Predictions, cache: float = 1.0) -> Predictions:
+        scenario = resolved.scenario(first, cache=cache)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            _predict(into, scenario, rows.iloc[start : start + _ROWS_AT_ONCE], unit)
+        return into
+
+    predict(result)
+    size = resolved.size(first)
+    if size is not None:
+        others = tuple(predict(result.like(), cache) for cache in (1.0 / CACHE_FACTOR, CACHE_FACTOR))
+        result.widen(index, spread=SHAPE_SPREAD, others=others)
+        result.stand_in[index] = f"a plain decoder of {size} parameters"
 
 
 def whole_model_groups(
     file: MeasuredFile, usable: NDArray[np.bool_]
 ) -> Iterator[tuple[Scenario, "pd.DataFrame"]]:
-    """Yield the scenario of each group of usable rows, with the catalogue's names beside them."""
+    """Yield the scenario of each group of usable rows of known models, with the catalogue's names."""
     resolved = NamedScenarios()
     for rows in _groups(_table(file)[usable]):
         first = rows.iloc[0]
+        if resolved.size(first) is not None:
+            continue
         yield (
             resolved.scenario(first),
             rows.assign(
@@ -150,8 +170,9 @@ def _faults(file: MeasuredFile, table: "pd.DataFrame", measured: Array, unit: Ar
         np.isnan(unit),
         np.array([f"unit is not one of {row.metric}: {row.unit!r}" for row in table.itertuples()], object),
     )
-    for name in ("device", "model", "quant"):
+    for name in ("device", "model"):
         fault(table[name] == "", f"{name} is missing")
+    fault((table["quant"] == "") & (table["bits_per_weight"] == ""), "quant is missing")
     for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
         given = file.column(name)
         least = 0.0 if name in ("context", "gen_len") else 1.0

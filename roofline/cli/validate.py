@@ -149,7 +149,7 @@ def _sections(result: "Validation", form: Format) -> Iterator[str]:
     left = result.left_out()
     if left:
         yield "Left out:\n" + "\n".join(_left(one, len(result.parts) > 1) for one in left)
-    notes = list(_borrowed(result))
+    notes = [*_borrowed(result), *_stood_in(result)]
     if notes:
         yield "\n".join(notes)
 
@@ -219,3 +219,14 @@ def _borrowed(result: "Validation") -> Iterator[str]:
     yield from told[:_MOST_NOTES]
     if len(told) > _MOST_NOTES:
         yield f"Note: and so are {len(told) - _MOST_NOTES} more groups of rows; --format json names them."
+
+
+def _stood_in(result: "Validation") -> Iterator[str]:
+    """Tell which models the catalogue does not hold, and what was predicted in their place."""
+    told = [
+        f"Note: {rows:,} rows of {model} are predicted as {stand_in}."
+        for model, stand_in, rows in result.stand_ins()
+    ]
+    yield from told[:_MOST_NOTES]
+    if len(told) > _MOST_NOTES:
+        yield f"Note: and so are {len(told) - _MOST_NOTES} more models; --format json names them."
