@@ -1,11 +1,12 @@
 """Degrees of parallelism, from what tables call them."""
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from roofline.errors import InvalidSpecError
 
-__all__ = ["degrees_of"]
+__all__ = ["Pool", "degrees_of", "pools_of"]
 
 _DEGREE: Final = re.compile(r"\b(TEP|DEP|TP|PP|DP|EP)\s*(\d+)", re.IGNORECASE)
 
@@ -40,3 +41,47 @@ def degrees_of(text: str, devices: float, framework: str) -> tuple[float, float,
     if found["TP"] * found["PP"] * found["DP"] != devices:
         raise InvalidSpecError(f"parallelism does not make {devices:g} devices: {text!r}")
     return found["TP"], found["PP"], found["DP"], found["EP"]
+
+
+_POOLS: Final = re.compile(
+    r"prefill\s+(?:(\d+)\s*x\s*)?(.+?),\s*decode\s+(?:(\d+)\s*x\s*)?(.+)", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Equal workers: how many, how a model is divided over one, and over how many devices."""
+
+    workers: float
+    degrees: str
+    devices: float
+
+
+def pools_of(text: str, devices: float) -> tuple[Pool, Pool] | None:
+    """Return prefill and decode pool of a parallelism such as ``prefill 2x TP8, decode TP1 DP8 EP8``.
+
+    None where one pool does both.
+
+    Raises
+    ------
+    InvalidSpecError
+        If they do not make as many devices as the row has.
+
+    Examples
+    --------
+    >>> pools_of("prefill 2x TP4, decode DEP8", 16.0)[0]
+    Pool(workers=2.0, degrees='TP4', devices=4.0)
+    """
+    found = _POOLS.search(text)
+    if found is None:
+        return None
+    pools = []
+    for number, degrees in ((found[1], found[2]), (found[3], found[4])):
+        stated = {name.upper(): float(size) for name, size in _DEGREE.findall(degrees)}
+        each = stated.get("TEP") or stated.get("DEP") or 1.0
+        for name in ("TP", "PP", "DP"):
+            each *= stated.get(name, 1.0)
+        pools.append(Pool(workers=float(number or 1), degrees=degrees.strip(), devices=each))
+    if sum(pool.workers * pool.devices for pool in pools) != devices:
+        raise InvalidSpecError(f"parallelism does not make {devices:g} devices: {text!r}")
+    return pools[0], pools[1]

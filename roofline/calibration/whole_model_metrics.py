@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,27 @@ class Metric:
 
     Parameters
     ----------
+    make : callable
+        From `Passes`, or from a `Server` in its steady state where `served`.
     needs : tuple of str
         Columns it cannot do without.
     rate : bool
         Tokens per second, where high and low change places.
+    served : bool
+        Whether it is of a loaded server.
+    best : callable or None
+        What no measurement can be better than, at ideal times; None is the metric itself.
+    spread : tuple of float
+        10 % and 90 % quantiles of the logarithm of measured over predicted value, beyond what the
+        intervals of passes explain, with other sources left out (docs/serving.md).
     """
 
-    make: Callable[["Passes"], Quantity]
+    make: Callable[[Any], Quantity]
     needs: tuple[str, ...] = ()
     rate: bool = False
+    served: bool = False
+    best: Callable[[Any], Quantity] | None = None
+    spread: tuple[float, float] = (0.0, 0.0)
 
     @property
     def units(self) -> Mapping[str, float]:
@@ -40,37 +52,40 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Passes:
-    """Times of a group of rows: prefill of the batch and of one request, one decode iteration [s]."""
+    """Times of a group of rows: prefill of the batch, one decode iteration [s]."""
 
     batch: Array
     prompt: Array
     output: Array
     whole_prefill_s: Quantity
-    one_prefill_s: Quantity
     iteration_s: Quantity
-
-
-def _loaded(passes: Passes) -> Quantity:
-    """Mean time between tokens of a request that waits for the later half of its batch's prefills."""
-    waited_s = (passes.whole_prefill_s - passes.one_prefill_s) / 2.0
-    return passes.iteration_s + waited_s / passes.output
-
-
-def _first_token_loaded(passes: Passes) -> Quantity:
-    """Its own prefill, after the earlier half of its batch's."""
-    return (passes.one_prefill_s + passes.whole_prefill_s) / 2.0
-
-
-def _served(passes: Passes) -> Quantity:
-    return passes.batch * passes.output / (passes.whole_prefill_s + passes.output * passes.iteration_s)
 
 
 DECODE_RATE: Final = Metric(make=lambda passes: passes.batch / passes.iteration_s, rate=True)
 ITERATION: Final = Metric(make=lambda passes: passes.iteration_s)
-_LOADED: Final = Metric(make=_loaded, needs=("gen_len",))
 _FIRST: Final = Metric(make=lambda passes: passes.whole_prefill_s, needs=("prompt_len",))
-_FIRST_LOADED: Final = Metric(make=_first_token_loaded, needs=("prompt_len",))
-_SERVED: Final = Metric(make=_served, needs=("batch", "gen_len"), rate=True)
+_LOADED: Final = Metric(
+    make=lambda server: server.tpot_s,
+    needs=("gen_len",),
+    served=True,
+    best=lambda server: server.iteration_s,
+    spread=(-0.43, 0.05),
+)
+_FIRST_LOADED: Final = Metric(
+    make=lambda server: server.ttft_s,
+    needs=("prompt_len",),
+    served=True,
+    best=lambda server: server.first_s,
+    spread=(-0.49, 1.31),
+)
+_SERVED: Final = Metric(
+    make=lambda server: server.output_tokens_per_s,
+    needs=("batch", "gen_len"),
+    rate=True,
+    served=True,
+    best=lambda server: server.load.concurrency / server.iteration_s,
+    spread=(-0.35, 0.2),
+)
 
 #: Metrics that are predicted, by their name in tables.
 METRICS: Final[dict[str, Metric]] = {

@@ -1,6 +1,6 @@
 """Predictions for tables of whole-model speeds, row by row, with what speaks against a row."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +11,9 @@ from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.measured_files import MeasuredFile
 from roofline.calibration.named_scenarios import NamedScenarios
 from roofline.calibration.operator_predictions import LARGEST
+from roofline.calibration.parallelism_names import pools_of
 from roofline.calibration.predictions import Predictions
+from roofline.calibration.serving import Load, Pools, servers
 from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
@@ -51,10 +53,9 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     ``prompt + gen / 2`` cached tokens, at 64 where it says neither. The context of a prefill rate is
     what was cached before.
 
-    A server under load (means and medians per request, ``output_tok_s``) runs closed-loop batches:
-    requests of a batch start together and are prefilled one after another, so the median request waits
-    for half of them before its first token and for the other half after it. Without a prompt length
-    prefills are left out. Queueing beyond the batch is left out too.
+    A server under load (means and medians per request, ``output_tok_s``) is taken in the steady state
+    of a closed loop, at the batch as concurrency (`roofline.calibration.serving`). Without a prompt
+    length prefills are left out.
     """
     table = _table(file)
     measured, metric = table["value_number"].to_numpy(float), table["metric"]
@@ -76,6 +77,24 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
             result.skipped[rows.index.to_numpy()] = str(error)
     _check(result, rate)
     return result
+
+
+def _pooled(
+    resolved: NamedScenarios, row: "pd.Series[Any]", cache: float = 1.0
+) -> tuple[Scenario, Pools | None]:
+    """Return the scenario of a row's names, with the prefill pool where it has one."""
+    pools = pools_of(row["parallelism"], float(row["device_count"]))
+    if pools is None:
+        return resolved.scenario(row, cache=cache), None
+    prefill, decode = (
+        resolved.scenario(
+            row.mask(row.index == "parallelism", pool.degrees).mask(row.index == "device_count", pool.devices),
+            cache=cache,
+        )
+        for pool in pools
+    )
+    workers = Pools(prefill=pools[0].workers, decode=pools[1].workers)
+    return replace(decode, prefill_deployment=prefill.deployment), workers
 
 
 def _table(file: MeasuredFile) -> "pd.DataFrame":
@@ -105,9 +124,9 @@ def _predict_group(result: Predictions, resolved: NamedScenarios, rows: "pd.Data
     first, index = rows.iloc[0], rows.index.to_numpy()
 
     def predict(into: Predictions, cache: float = 1.0) -> Predictions:
-        scenario = resolved.scenario(first, cache=cache)
+        scenario, pools = _pooled(resolved, first, cache)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            _predict(into, scenario, rows.iloc[start : start + _ROWS_AT_ONCE], unit)
+            _predict(into, scenario, rows.iloc[start : start + _ROWS_AT_ONCE], unit, pools)
         return into
 
     predict(result)
@@ -195,7 +214,8 @@ def _unpredicted(metric: str) -> str:
 def _context(rows: "pd.DataFrame") -> Array:
     """Return the cached tokens of decode rows [tokens]."""
     context = rows["context"].to_numpy(float)
-    implied = np.nan_to_num(rows["prompt_len"]) + np.nan_to_num(rows["gen_len"]) / 2.0
+    prompt, output = (np.nan_to_num(rows[name].to_numpy(float)) for name in ("prompt_len", "gen_len"))
+    implied = prompt + output / 2.0
     context = np.where(np.isnan(context), np.where(implied > 0, implied, _UNSAID_CONTEXT), context)
     cached: Array = np.maximum(context, 1.0)
     return cached
@@ -223,52 +243,74 @@ def one_pass(scenario: Scenario, row: "pd.Series[Any]", phase: str) -> Scenario:
     return replace(scenario, workload=workload)
 
 
-def _predict(result: Predictions, scenario: Scenario, rows: "pd.DataFrame", unit: Array) -> None:
-    index = rows.index.to_numpy()
+def _predict(
+    result: Predictions, scenario: Scenario, rows: "pd.DataFrame", unit: Array, pools: Pools | None
+) -> None:
+    served = rows["metric"].map(lambda name: METRICS[name].served).to_numpy(bool)
+    if np.any(served):
+        part = rows[served]
+        load = Load(
+            concurrency=part["batch"].to_numpy(float),
+            prompt=part["prompt_len"].to_numpy(float),
+            output=part["gen_len"].fillna(1.0).clip(lower=1.0).to_numpy(float),
+            context=_context(part),
+        )
+        loaded, basis = servers(scenario, load, pools)
+        result.basis[part.index] = basis
+        _enter(result, part, unit, loaded)
+    if not np.all(served):
+        part = rows[~served]
+        passes, basis = _passes(scenario, part)
+        result.basis[part.index] = basis
+        _enter(result, part, unit, passes)
+    result.profile[rows.index] = scenario.deployment.runtime.software
+
+
+def _passes(scenario: Scenario, rows: "pd.DataFrame") -> tuple[dict[str, Passes], str]:
+    """Return the passes of a group's rows, predicted, low, high and ideal, and what they rest on."""
     batch = rows["batch"].to_numpy(float)
     prompt, output = rows["prompt_len"].to_numpy(float), rows["gen_len"].to_numpy(float)
     decode, ideal_decode, basis = _decode(scenario, batch, _context(rows))
-    asked = {metric: METRICS[metric] for metric in rows["metric"].unique()}
     nothing: Quantity = np.zeros(len(rows))
-    whole = one = Interval(value=nothing, low=nothing, high=nothing)
-    ideal_whole = ideal_one = nothing
-    if asked.keys() - _WITHOUT_PREFILL:
+    whole, ideal_whole = Interval(value=nothing, low=nothing, high=nothing), nothing
+    if set(rows["metric"]) - _WITHOUT_PREFILL:
         told = ~np.isnan(prompt)
-        tokens = np.where(told, prompt, 1.0)
         of_prefill = (rows["metric"] == "prefill_tok_s").to_numpy()
         cached = np.where(of_prefill, np.nan_to_num(rows["context"].to_numpy(float)), 0.0)
-        whole, ideal_whole, basis = _prefill(scenario, batch, tokens, cached, told)
-        one, ideal_one, _ = _prefill(scenario, np.ones_like(batch), tokens, cached, told)
+        whole, ideal_whole, basis = _prefill(scenario, batch, np.where(told, prompt, 1.0), cached, told)
 
-    def passes(kind: str) -> Passes:
-        def pick(interval: Interval, ideal: Quantity) -> Quantity:
-            picked: Quantity = ideal if kind == "ideal" else getattr(interval, kind)
-            return picked
-
+    def passes(prefill_s: Quantity, iteration_s: Quantity) -> Passes:
         return Passes(
-            batch=batch,
-            prompt=prompt,
-            output=output,
-            whole_prefill_s=pick(whole, ideal_whole),
-            one_prefill_s=pick(one, ideal_one),
-            iteration_s=pick(decode, ideal_decode),
+            batch=batch, prompt=prompt, output=output, whole_prefill_s=prefill_s, iteration_s=iteration_s
         )
 
-    for metric, made in asked.items():
-        own = (rows["metric"] == metric).to_numpy()
-        found = {
-            kind: np.broadcast_to(np.asarray(made.make(passes(kind)), dtype=np.float64), own.shape)[own]
-            for kind in ("value", "low", "high", "ideal")
-        }
-        low, high = (found["high"], found["low"]) if made.rate else (found["low"], found["high"])
-        size = unit[index[own]]
-        for name, values in (
-            ("predicted", found["value"]), ("ideal", found["ideal"]), ("low", low), ("high", high),
-            ("floor", found["ideal"]),
-        ):  # fmt: skip
-            getattr(result, name)[index[own]] = values / size
-    result.basis[index] = basis
-    result.profile[index] = scenario.deployment.runtime.software
+    found = {kind: passes(getattr(whole, kind), getattr(decode, kind)) for kind in ("value", "low", "high")}
+    return {**found, "ideal": passes(ideal_whole, ideal_decode)}, basis
+
+
+def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping[str, Any]) -> None:
+    """Enter the metrics of rows, made of passes or servers at predicted, low, high and ideal times."""
+    told = ~np.isnan(rows["prompt_len"].to_numpy(float))
+    for name in rows["metric"].unique():
+        metric, own = METRICS[name], (rows["metric"] == name).to_numpy()
+        index = rows.index.to_numpy()[own]
+
+        def values(
+            kind: str, make: Callable[[Any], Quantity], own: NDArray[np.bool_] = own, index: Any = index
+        ) -> Array:
+            all_rows = np.broadcast_to(np.asarray(make(made[kind]), dtype=np.float64), own.shape)
+            found: Array = all_rows[own] / unit[index]
+            return found
+
+        value, low, high = (values(kind, metric.make) for kind in ("value", "low", "high"))
+        if metric.rate:
+            low, high = high, low
+        below, above = (np.where(told[own], spread, 0.0) for spread in metric.spread)
+        result.predicted[index] = value
+        result.low[index] = value * np.exp(-np.hypot(np.log(value / low), below))
+        result.high[index] = value * np.exp(np.hypot(np.log(high / value), above))
+        result.ideal[index] = values("ideal", metric.make)
+        result.floor[index] = values("ideal", metric.best or metric.make)
 
 
 def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval, Quantity, str]:

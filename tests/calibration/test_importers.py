@@ -119,3 +119,63 @@ def test_json_that_is_no_benchmark_is_refused_in_one_line(tmp_path: Path, text: 
     with pytest.raises(FileFormatError, match=r"out\.json") as caught:
         read_measured_file(path)
     assert "\n" not in str(caught.value)
+
+
+_WIDE = (
+    "id,silicon_data_source,backend,backend_version,model_path,system,precision,mode,isl,osl,batch_size,"
+    "tp_size,pp_size,attention_dp_size,moe_tp_size,moe_ep_size,prefill_batch_size,prefill_num_workers,"
+    "prefill_tp_size,prefill_pp_size,prefill_attention_dp_size,prefill_moe_tp_size,prefill_moe_ep_size,"
+    "decode_batch_size,decode_num_workers,decode_tp_size,decode_pp_size,decode_attention_dp_size,"
+    "decode_moe_tp_size,decode_moe_ep_size,silicon_ttft_ms,silicon_tpot_ms"
+)
+
+
+def _line(
+    mode: str, origin: str, *, pool: str = "," * 5, prefill: str = "," * 6, decode: str = "," * 6
+) -> str:
+    named = f"7,{origin},sglang,0.5.9,deepseek-ai/DeepSeek-V3,h200_sxm,fp8,{mode},1000,2000"
+    return f"{_WIDE}\n{named},{pool},{prefill},{decode},260,10\n"
+
+
+def test_a_line_of_a_serving_table_is_two_means_at_its_concurrency(tmp_path: Path) -> None:
+    text = _line("agg", "own.csv; silicon_concurrency=16", pool="2,8,1,1,1,8")
+    first, token = _rows(tmp_path, text, "silicon.csv")
+
+    assert (first["metric"], first["value"]) == ("ttft_mean_ms", "260")
+    assert (token["metric"], token["value"]) == ("tpot_mean_ms", "10")
+    assert (first["device"], first["device_count"], first["parallelism"]) == ("h200_sxm", "8", "TP8 EP8")
+    assert (first["batch"], first["prompt_len"], first["gen_len"]) == ("16", "1000", "2000")
+    assert first["note"].startswith("id 7; own.csv")
+
+
+def test_inferencex_draws_lengths_from_four_fifths_upwards(tmp_path: Path) -> None:
+    """The mean of an even draw from 0.8 to 1 is 0.9."""
+    first, _ = _rows(tmp_path, _line("agg", "db-dump/2026-04-27", pool="2,8,1,1,1,8"), "silicon.csv")
+
+    assert (first["prompt_len"], first["gen_len"]) == ("900", "1800")
+
+
+@pytest.mark.parametrize(
+    ("pool", "parallelism", "devices"),
+    [
+        ("4,64,1,1,8,8", "TP8 EP8", "8"),
+        ("4,1,1,64,8,8", "TP1 DP8 EP8", "8"),
+        ("4,4,1,4,1,16", "TP4 EP4", "4"),
+        ("4,8,1,1,8,1", "TP8", "8"),
+    ],
+)
+def test_ranks_counted_twice_are_read_as_the_system_they_can_only_be(
+    tmp_path: Path, pool: str, parallelism: str, devices: str
+) -> None:
+    first, _ = _rows(tmp_path, _line("agg", "db-dump", pool=pool), "silicon.csv")
+
+    assert (first["parallelism"], first["device_count"]) == (parallelism, devices)
+
+
+def test_two_pools_are_named_with_their_workers(tmp_path: Path) -> None:
+    """1 worker of 8 devices and 9 of 8; 9 x 64 sequences decode."""
+    text = _line("disagg", "own", prefill="1,1,8,1,1,1,8", decode="64,9,8,1,1,1,8")
+    first, _ = _rows(tmp_path, text, "silicon.csv")
+
+    assert first["parallelism"] == "prefill TP8 EP8, decode 9x TP8 EP8"
+    assert (first["device_count"], first["batch"]) == ("80", "576")

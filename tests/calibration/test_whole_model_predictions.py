@@ -50,16 +50,6 @@ def test_rows_of_one_group_are_predicted_as_if_each_stood_alone(tmp_path: Path) 
     np.testing.assert_allclose(together, alone, rtol=1e-12)
 
 
-def test_throughput_of_a_server_pays_for_its_prefills(tmp_path: Path) -> None:
-    """16 x 128 tokens in the batch's prefill plus 128 iterations, by hand from two other rows."""
-    served = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM,,serve,16,1024,128,1088,output_tok_s,1000,tok/s,"
-    first = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM,,prefill,16,1024,,,ttft_ms,500,ms,"
-    step = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM,,decode,16,,,1088,itl_ms,9,ms,"
-    rate, prefill_ms, iteration_ms = _validated(tmp_path, served, first, step).frame()["predicted"]
-
-    np.testing.assert_allclose(rate, 16 * 128 / (prefill_ms + 128 * iteration_ms) * 1e3, rtol=1e-9)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

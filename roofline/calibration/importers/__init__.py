@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from roofline.calibration.importers import aiperf, llama_bench, vllm_serve
+from roofline.calibration.importers import aiperf, llama_bench, silicon, vllm_serve
 from roofline.errors import FileFormatError
 
 __all__ = ["COLUMNS", "imported"]
@@ -17,7 +17,9 @@ COLUMNS: Final = (
     *("device", "device_count", "model", "quant", "runtime", "parallelism", "phase", "batch"),
     *("prompt_len", "gen_len", "context", "metric", "value", "unit", "note"),
 )
-_IMPORTERS: Final = (llama_bench, vllm_serve, aiperf)
+_IMPORTERS: Final = (llama_bench, vllm_serve, aiperf, silicon)
+#: Those whose outputs are CSV too.
+_IN_CSV: Final = (llama_bench, silicon)
 
 
 def imported(path: Path, text: str) -> tuple[list[str], list[list[str]]] | None:
@@ -51,12 +53,12 @@ def _cell(value: Any) -> str:
 
 
 def _records(path: Path, text: str) -> Sequence[Mapping[str, Any]] | None:
-    """Return the records of a JSON, JSON-lines or llama-bench CSV text; None for other CSV."""
+    """Return the records of a JSON or JSON-lines text, or of a foreign CSV; None for other CSV."""
     start = text.lstrip()[:1]
     if start in ("{", "["):
         return _mappings(path, _json(path, text))
     header = next(csv.reader(StringIO(text)), [])
-    if llama_bench.recognises(dict.fromkeys(header)):
+    if any(one.recognises(dict.fromkeys(header)) for one in _IN_CSV):
         return list(csv.DictReader(StringIO(text)))
     return None
 

@@ -1,0 +1,112 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from roofline.calibration.parallelism_names import pools_of
+from roofline.calibration.serving import CLOSED_LOOP_REQUESTS, Load, Pools, Server
+from roofline.calibration.validate import validate
+from roofline.errors import InvalidSpecError
+
+pytest.importorskip("pandas")
+
+_HEADER = (
+    "device,device_count,model,quant,runtime,parallelism,phase,batch,prompt_len,gen_len,context,"
+    "metric,value,unit,note"
+)
+
+
+def _server(**changes: object) -> Server:
+    """8 requests in flight of 100 tokens; prefill 0.2 s, decode pass 0.01 s, no pass does both."""
+    load = Load(
+        concurrency=np.array([8.0]), prompt=np.array([1000.0]), output=np.array([100.0]),
+        context=np.array([1050.0]),
+    )  # fmt: skip
+    server = Server(
+        load=load, running=8.0, first_s=0.2, each_s=0.2, iteration_s=0.01, shared_s=0.0, shared_passes=0.0,
+        overhead_s=0.05, ranks=1.0,
+    )  # fmt: skip
+    return replace(server, **changes)
+
+
+def test_a_cycle_prefills_every_request_and_decodes_one_output() -> None:
+    """8 x 0.2 + 100 x 0.01 = 2.6 s; a request's own prefill is no part of its time per token."""
+    server = _server()
+
+    np.testing.assert_allclose(server.cycle_s, 2.6, rtol=1e-12)
+    np.testing.assert_allclose(server.tpot_s, (2.6 - 0.2) / 100, rtol=1e-12)
+
+
+def test_throughput_is_what_a_cycle_gives_less_the_tail_of_the_benchmark() -> None:
+    expected = 8 * 100 / 2.6 / (1 + 8 / CLOSED_LOOP_REQUESTS)
+
+    np.testing.assert_allclose(_server().output_tokens_per_s, expected, rtol=1e-12)
+
+
+def test_a_first_token_waits_for_a_share_of_half_the_others() -> None:
+    """0.05 + one pass 0.01 + own 0.2 + 0.2 of (8 - 1) / 2 prefills of 0.2 s = 0.4 s."""
+    np.testing.assert_allclose(_server().ttft_s, 0.05 + 0.01 + 0.2 + 0.2 * 3.5 * 0.2, rtol=1e-12)
+
+
+def test_requests_without_room_wait_for_whole_cycles() -> None:
+    """With room for 4 of 8: a cycle is 1.8 s, and (8 - 4) / 4 of it are waited; Little's law gives 8 back."""
+    crowded = _server(running=4.0)
+    waited = crowded.queue_s - 0.2 * 3.5 * 0.2
+    per_s = 4.0 / crowded.cycle_s
+
+    np.testing.assert_allclose(waited, 1.8, rtol=1e-12)
+    np.testing.assert_allclose(per_s * (waited + crowded.cycle_s), 8.0, rtol=1e-12)
+
+
+def test_passes_that_prefill_decode_as_well() -> None:
+    """40 of 100 decode passes ride on prefills for 2 ms each: 1.6 + 60 x 0.01 + 40 x 0.002 s."""
+    np.testing.assert_allclose(_server(shared_passes=40.0, shared_s=0.002).cycle_s, 2.28, rtol=1e-12)
+
+
+def test_a_decode_pool_is_not_held_up_by_prefills() -> None:
+    """Prefills of all in flight take 8 x 0.2 s, longer than 0.2 + 100 x 0.01: the rest is queue."""
+    apart = _server(pools=Pools(prefill=1.0, decode=1.0))
+
+    np.testing.assert_allclose(apart.tpot_s, 0.01, rtol=1e-12)
+    np.testing.assert_allclose(apart.queue_s, 0.2 * 3.5 * 0.2 + (1.6 - 1.2), rtol=1e-12)
+
+
+def _predicted(folder: Path, *rows: str) -> list[float]:
+    path = folder / "speeds.csv"
+    path.write_text("\n".join((_HEADER, *rows)) + "\n")
+    frame = validate([path]).frame()
+    assert set(frame["skipped"]) == {""}
+    return [float(value) for value in frame["predicted"]]
+
+
+def test_one_request_at_a_time_is_its_prefill_and_its_iterations(tmp_path: Path) -> None:
+    name = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM 0.12,"
+    served, first, token, prefill, step = _predicted(
+        tmp_path,
+        f"{name},serve,1,1024,128,1088,output_tok_s,100,tok/s,",
+        f"{name},prefill,1,1024,128,1088,ttft_mean_ms,60,ms,",
+        f"{name},decode,1,1024,128,1088,tpot_mean_ms,10,ms,",
+        f"{name},prefill,1,1024,128,,ttft_ms,60,ms,",
+        f"{name},decode,1,1024,128,1088,itl_ms,10,ms,",
+    )
+
+    # One of 128 passes prefills and decodes: its decoding costs less than a pass of its own.
+    assert 0.99 * step < token <= step
+    np.testing.assert_allclose(first, 27.0 + step + prefill, rtol=1e-9)
+    np.testing.assert_allclose(served, 128e3 / (prefill + 128 * token) / 1.001, rtol=1e-9)
+
+
+def test_a_pool_of_its_own_prefills_without_holding_up_decoding(tmp_path: Path) -> None:
+    row = "H100 SXM,{},Llama-3.1-8B,BF16,vLLM 0.12,{},decode,16,4096,128,4160,tpot_mean_ms,20,ms,"
+    together, apart = _predicted(tmp_path, row.format(1, "TP1"), row.format(2, '"prefill TP1, decode TP1"'))
+    (alone,) = _predicted(
+        tmp_path, "H100 SXM,1,Llama-3.1-8B,BF16,vLLM 0.12,,decode,16,4096,128,4160,itl_ms,9,ms,"
+    )
+
+    assert apart <= alone < together
+
+
+def test_pools_must_make_the_devices_of_the_row() -> None:
+    with pytest.raises(InvalidSpecError, match="does not make 12 devices"):
+        pools_of("prefill 2x TP4, decode TP8", 12.0)
