@@ -8,7 +8,8 @@ import typer
 from roofline.cli.output import FileOption, Format, FormatOption, as_json, write
 
 if TYPE_CHECKING:
-    from roofline.studies.reproduce import ClaimFile, Found
+    from roofline.studies.claim_files import ClaimFile
+    from roofline.studies.reproduce import Found
 
 __all__ = ["EXAMPLES", "run"]
 
@@ -44,7 +45,8 @@ def run(
     otherwise. Runs use stated inputs and the profiles that ship; what the authors do not state is
     listed as assumed. A range counts from its nearer end.
     """
-    from roofline.studies.reproduce import load_claims, reproduce
+    from roofline.studies.claim_files import load_claims
+    from roofline.studies.reproduce import reproduce
 
     answered = list(reproduce(load_claims(systems or ())))
     if gallery is not None:

@@ -1,31 +1,20 @@
 """Published figures of one part of a run: a layer, a collective, a read from flash, an expert set."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from roofline.analysis import analyze
 from roofline.errors import InvalidSpecError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.formats import format_named
 from roofline.scenario import Scenario
+from roofline.studies.claim_systems import SYSTEM_PARTS, Arguments, Part
 from roofline.studies.llm_viewer import STEPS, ViewerCase, by_layer, departures, rows_of
 from roofline.techniques.curves import over_layers
 from roofline.timing.cost import arithmetic
 from roofline.units import parse
 
 __all__ = ["PARTS", "Part", "part_figure"]
-
-Arguments = Mapping[str, str | float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A figure that needs no whole run: its dimension, and the function that gives it and what binds."""
-
-    dimension: str
-    figure: Callable[[Scenario, Arguments], tuple[float, str]]
-    better: Literal["low", "high", "exact"] = "exact"
 
 
 def part_figure(name: str, scenario: Scenario, arguments: Arguments) -> tuple[float, str]:
@@ -146,7 +135,9 @@ def _memory_rate(scenario: Scenario, arguments: Arguments) -> tuple[float, str]:
         )
     limits = [device.engine[name].bandwidth_limit_bytes_per_s for name in names]
     drawn = sum(float(near if limit is None else limit) for limit in limits)
-    return min(float(near), drawn), "memory"
+    shared = next(iter(device.memory.values())).shared_bandwidth_bytes_per_s
+    most = near if len(names) == 1 or shared is None else shared
+    return min(float(most), drawn), "memory"
 
 
 def _ridge(scenario: Scenario, arguments: Arguments) -> tuple[float, str]:
@@ -208,4 +199,5 @@ PARTS: Final[Mapping[str, Part]] = {
     "storage_rate": Part(dimension="bytes/s", figure=_storage, better="high"),
     "distinct_experts": Part(dimension="experts", figure=_distinct),
     "all_reduce": Part(dimension="s", figure=_collective, better="low"),
+    **SYSTEM_PARTS,
 }

@@ -20,6 +20,8 @@ PAGING: Final[tuple[Paging, ...]] = ("mapped", "pinned")
 
 #: Not decoder layers: run once for each token, by the first device.
 _AROUND: Final = ("embedding", "final_norm", "head")
+#: What a layer holds for the tokens before.
+_CACHED: Final = ("kv_cache", "state")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -269,11 +271,10 @@ def ring_device(
     system = deployment.system
     layers = float(total(deployment.model.layer_counts().values()))
     sizes = [(layer, float(size)) for layer, _, _, size in deployment.weight_bytes()]
-    around_bytes = sum(size for layer, size in sizes if layer in _AROUND)
     tier, held = next(iter(report.memory.used_bytes.items()))
-    weights = ("weights", "expert_weights", "embedding")
-    cache = sum(float(held.get(name, 0.0)) for name in ("kv_cache", "state"))
-    other = sum(float(size) for name, size in held.items() if name not in (*weights, "kv_cache", "state"))
+    around_bytes = sum(size for layer, size in sizes if layer in _AROUND)
+    cache = sum(float(held.get(name, 0.0)) for name in _CACHED)
+    other = sum(float(size) for name, size in held.items() if name not in ("weights", *_CACHED))
     host_s, host_bytes = None, 0.0
     if system.host is not None and "cpu" in system.host.engine:
         beside = analyze(replace(settings, n_gpu_layers=0.0).scenario(), intervals=False)

@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from roofline.studies.claim_files import ClaimFile, Run
 from roofline.studies.gallery_charts import curves_of, multiples_of
-from roofline.studies.reproduce import ClaimFile, Found, Run
+from roofline.studies.reproduce import Found
 
 __all__ = ["cells_of", "counted", "write_gallery"]
 
@@ -59,7 +60,8 @@ _PREFACE: Final = (
     "Numbers that others published, and ours from the inputs they state. *Ideal* is at datasheet figures,",
     "*ours* under the software profile named in the run, with its 80 % interval. Reproduced: within 15 %.",
     "Bracketed: between ideal and the interval, no wider than a factor of two. Impossible as stated: beyond",
-    "the bound. No run holds a constant fitted to its own target; a profile that was fitted on a paper's",
+    "the bound. What is not published is varied over a stated range; the bracket of that is the answer.",
+    "No run holds a constant fitted to its own target; a profile that was fitted on a paper's",
     "own data is named in the verdict. *Needs* names the capability, profile or unpublished input that is",
     "missing; *no number* is a claim without a cost, with the analysis a reader would run. Written by",
     "`roofline reproduce --gallery docs`.",
@@ -122,6 +124,7 @@ def _notes(found: Iterable[Found]) -> Iterator[str]:
     for one in found:
         claim = one.claim
         for start, text in (
+            ("inputs", claim.inputs),
             ("not published", claim.not_published),
             ("", claim.note),
             ("to run", claim.none or ""),

@@ -7,7 +7,8 @@ from html import escape
 from itertools import pairwise
 from typing import Any, Final
 
-from roofline.studies.reproduce import ClaimFile, Found
+from roofline.studies.claim_files import ClaimFile
+from roofline.studies.reproduce import Found
 
 __all__ = ["curves_of", "multiples_of"]
 

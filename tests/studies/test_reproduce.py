@@ -6,14 +6,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from roofline.catalog.files import find, read_toml
 from roofline.errors import FileFormatError, InvalidSpecError, UnknownNameError
 from roofline.settings import Settings
+from roofline.studies.claim_files import load_claims, read_claims, refuse_unknown
 from roofline.studies.gallery import counted, write_gallery
 from roofline.studies.gallery_charts import curves_of
-from roofline.studies.reproduce import Found, load_claims, read_claims, refuse_unknown, reproduce
+from roofline.studies.reproduce import Found, reproduce
 
 FILES = load_claims()
 PUBLISHED = Path(__file__).parents[3] / "shared" / "reference" / "published_claims.csv"
@@ -193,3 +195,54 @@ def test_what_decides_an_answer_cannot_be_assumed(tmp_path: Path, chosen: str) -
 def test_an_unknown_system_gets_the_nearest_name() -> None:
     with pytest.raises(UnknownNameError, match="medusa"):
         load_claims(["medusaa"])
+
+
+UNKNOWN = CLAIM.replace('answer = "tpot"', 'answer = "sparse_gain"').replace('"ms"', '"x"')
+
+
+@pytest.mark.parametrize(
+    ("published", "most", "verdict"),
+    [(1.5, 0.4, "bracketed"), (9.0, 0.4, "missed"), (1.5, 0.8, "needs: sparsity")],
+)
+def test_what_is_not_published_makes_a_bracket(
+    tmp_path: Path, published: float, most: float, verdict: str
+) -> None:
+    # 1 / (1 - 0) to 1 / (1 - most): up to 1.67 or 5
+    text = f'published = {published}\nunknown = {{ sparsity = [0.0, {most}] }}\nnot_published = "sparsity"\n'
+    path = claim_file(tmp_path, RUN + UNKNOWN + text)
+
+    ((_, (found,)),) = reproduce([path])
+
+    assert found.verdict == verdict
+    assert found.low == 1.0
+    np.testing.assert_allclose(found.high, 1.0 / (1.0 - most), rtol=1e-12)
+
+
+def test_a_setting_may_be_what_is_not_published(tmp_path: Path) -> None:
+    text = (
+        'published = 20\nunknown = { batch = [1, 2], "memory.gddr.bandwidth" = ["700 GB/s", "768 GB/s"] }\n'
+    )
+    path = claim_file(tmp_path, RUN + CLAIM + text + 'not_published = "batch and clocks"\n')
+
+    ((_, (found,)),) = reproduce([path])
+
+    assert found.verdict == "bracketed"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 20.0 < found.high
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("unknown = { sparsity = [0.0, 0.4] }", "why the range"),
+        ('unknown = { sparsity = 0.4 }\nnot_published = "x"', "unknown.sparsity"),
+        ('answer = "tpot"\nunknown = { "runtime.host" = [1, 2] }\nnot_published = "x"', "runtime"),
+    ],
+)
+def test_a_range_without_a_reason_or_into_a_fit_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    claim = UNKNOWN if "answer" not in text else CLAIM.replace('answer = "tpot"\n', "")
+    path = claim_file(tmp_path, RUN + claim + "published = 2.0\n" + text)
+
+    with pytest.raises(FileFormatError, match=says):
+        read_claims(path)
