@@ -17,11 +17,13 @@ from roofline.timing.expert_cache import ExpertCache
 from roofline.timing.offloading import (
     FAULT_BYTES,
     cached,
+    caches_of_host,
     computed_on_host,
     experts_on_host,
     fetching_pays_above,
     layers_on_host,
     mapped,
+    page_fault,
     sizes_of,
     streamed,
 )
@@ -147,7 +149,8 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
     if mode == "mmap":
         if tier != "storage":
             raise InvalidSpecError("offload_mode mmap pages from storage, not from host memory")
-        return mapped(deployment, sizes, read=read), (
+        faults = page_fault(deployment) if keys.io_block is None and keys.io_depth is None else read
+        return mapped(deployment, sizes, read=faults, reuse=keys.reuse), (
             "file-backed weights are found as in an LRU page cache",
         )
     if mode == "compute":
@@ -225,9 +228,7 @@ def _cache_note(keys: OffloadSettings) -> str:
 def _kv_rules(keys: OffloadSettings) -> tuple[Rule, ...]:
     if keys.kv_offload is None:
         return ()
-    if keys.kv_offload == "cpu":
-        return (Rule(pattern="*", reads="kv_cache", pieces=(Piece(engine="host.cpu"),)),)
-    return (Rule(pattern="*", reads="kv_cache", pieces=(Piece(tiers={"kv_cache": {"host": 1.0}}),)),)
+    return (caches_of_host(attends=keys.kv_offload == "cpu"),)
 
 
 def _engines(system: System, text: str | None, key: str) -> tuple[str | None, tuple[Rule, ...]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.measured_files import MeasuredFile
 from roofline.calibration.named_scenarios import NamedScenarios
+from roofline.calibration.offloaded_runs import OffloadedRuns, known_metric, says_offloaded
 from roofline.calibration.operator_predictions import LARGEST
 from roofline.calibration.parallelism_names import pools_of
 from roofline.calibration.predictions import Predictions
@@ -32,7 +33,6 @@ Array = NDArray[np.float64]
 _NOT_TIMES: Final = ("power", "energy")
 _WITHOUT_PREFILL: Final = {name for name, made in METRICS.items() if made in (DECODE_RATE, ITERATION)}
 _PHASES_LEFT_OUT: Final = {
-    "offload": "weights are offloaded, and the table does not say which",
     "spec": "speculative: the table does not say tree and acceptance",
     "micro": "not a model",
 }
@@ -70,7 +70,12 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     result.skip(file.faults)
     result.skip(_faults(file, table, measured, unit))
     resolved = NamedScenarios()
-    for rows in _groups(table[result.skipped == ""]):
+    away = says_offloaded(table).to_numpy(bool)
+    usable = result.skipped == ""
+    OffloadedRuns(resolved).predict(
+        result, table[usable & away].fillna({"device_count": 1.0, "batch": 1.0}), unit
+    )
+    for rows in _groups(table[usable & ~away]):
         try:
             _predict_group(result, resolved, rows, unit)
         except RooflineError as error:
@@ -106,6 +111,8 @@ def _table(file: MeasuredFile) -> "pd.DataFrame":
     for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
         table[name] = pd.to_numeric(file.column(name).str.removeprefix("<="), errors="coerce")
     table["metric"], table["phase"] = table["metric"].str.casefold(), table["phase"].str.casefold()
+    table["stated_metric"] = table["metric"]
+    table["metric"] = table["metric"].map(known_metric)
     table["value_number"] = pd.to_numeric(file.column("value"), errors="coerce")
     table["unit_size"] = _units(table)
     return table

@@ -84,11 +84,18 @@ class Cost:
         return total((self.compute_s, self.memory_s, *self.transfer_s.values()))
 
 
-def arithmetic(engine: Engine, format: str) -> tuple[str, Quantity]:
+def arithmetic(
+    engine: Engine, format: str, runs_as: Mapping[str, str] | None = None
+) -> tuple[str, Quantity]:
     """Return the format an engine really multiplies in, and its dense peak [FLOP/s].
 
     An engine that lacks a format runs the next wider one it has; the accumulate format is fp32 or
     int32 where there is a choice.
+
+    Parameters
+    ----------
+    runs_as : mapping of format to str, optional
+        As in `Runtime`: what the software chooses where the engine has it.
 
     Raises
     ------
@@ -97,6 +104,9 @@ def arithmetic(engine: Engine, format: str) -> tuple[str, Quantity]:
     """
     if not format:
         return "vector", engine.vector_flops_per_s
+    chosen, _, accumulator = (runs_as or {}).get(format, "").partition(".")
+    if accumulator in engine.peak_flops_per_s.get(chosen, {}):
+        return chosen, engine.peak_flops_per_s[chosen][accumulator]
     for candidate in (format, *_WIDENED.get(format, ())):
         rates = engine.peak_flops_per_s.get(candidate)
         if rates:
@@ -158,6 +168,8 @@ def tier_rate(system: System, tier: str, part: Part | None = None, *, sharers: Q
                 issuer=part.issuer,
             )
         )
+        if part is not None:
+            rate = 1.0 / (1.0 / rate + part.read_s / part.access_bytes)
         if link is None:
             return rate
         return rate / sharers if on_host else minimum(rate / sharers, link.bandwidth_bytes_per_s)
@@ -193,7 +205,7 @@ def cost_of(
     kind = part.operator.kind
     if kind in COLLECTIVES:
         return _collective(part, engine, system, runtime, scale)
-    runs_as, peak = arithmetic(engine, part.operator.compute_format)
+    runs_as, peak = arithmetic(engine, part.operator.compute_format, runtime.runs_as)
     names = dict(zip(device.memory, device.memory, strict=True))
     if device is not system.device:
         names = {"host": next(iter(device.memory))}

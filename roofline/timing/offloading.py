@@ -4,6 +4,7 @@ Each function takes a deployment and its sizes, and returns the rules that make 
 forms in the capacities; docs/offload.md section 3 derives them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,17 +20,27 @@ __all__ = [
     "FAULT_BYTES",
     "Sizes",
     "cached",
+    "caches_of_host",
     "computed_on_host",
     "experts_on_host",
     "fetching_pays_above",
     "layers_on_host",
     "mapped",
+    "page_fault",
     "sizes_of",
     "streamed",
 ]
 
-#: What a page fault reads: Linux reads ahead 128 KiB (include/linux/pagemap.h, VM_READAHEAD_PAGES).
-FAULT_BYTES: Final = 128 * 2.0**10
+#: What a page fault reads that was not read before: of the 128 KiB around it (Linux,
+#: include/linux/pagemap.h, VM_READAHEAD_PAGES) half lies behind (mm/filemap.c, do_sync_mmap_readahead).
+FAULT_BYTES: Final = 64 * 2.0**10
+
+#: Vector operations a core could do in the time the kernel takes to map a page and evict another, with
+#: pages of 4 KiB [FLOP]; fitted in docs/offload.md section 4.
+_PAGE_FLOPS: Final = 2.1e5
+_PAGE_BYTES: Final = 4096.0
+#: Threads that fault at once, each in rows of its own: llama.cpp's default (common/common.h, n_threads).
+_FAULTING_THREADS: Final = 4.0
 
 #: Layers whose fetched weights are in the near memory at once: one in use, the next arriving.
 _BUFFERED: Final = 2.0
@@ -109,6 +120,8 @@ def streamed(
     sizes: Sizes,
     *,
     source: str,
+    stored: Quantity = 0.0,
+    keep: bool = True,
     read: Piece | None = None,
     expert_read: Piece | None = None,
 ) -> tuple[Rule, ...]:
@@ -118,6 +131,10 @@ def streamed(
     ----------
     source : str
         Tier they are fetched from.
+    stored : Quantity
+        Share of what is fetched that lies in storage, the host's memory being short, 0..1.
+    keep : bool
+        Whether what fits stays; otherwise everything is fetched.
     read : Piece, optional
         How they are read; `prefetched`, `access_bytes`, `queue_depth` ... are taken from it.
     expert_read : Piece, optional
@@ -132,12 +149,15 @@ def streamed(
     """
     near = next(iter(deployment.system.device.memory))
     whole = sizes.dense_bytes + sizes.expert_bytes
-    away = _away(sizes, whole, sizes.room_bytes)
+    away = _away(sizes, whole, sizes.room_bytes) if keep else 1.0
     wanted = Piece(prefetched=0.0) if expert_read is None else expert_read
+    sources: dict[str, Quantity] = {source: 1.0} if source == "storage" else {source: 1.0 - stored}
+    if source != "storage" and np.any(np.asarray(stored) > 0):
+        sources["storage"] = stored
     return (
         *_stay(),
-        _fetch(near, source, away, sizes.layers, wanted, "expert_weight"),
-        _fetch(near, source, away, sizes.layers, read or Piece(), "weight"),
+        _fetch(near, sources, away, sizes.layers, wanted, "expert_weight"),
+        _fetch(near, sources, away, sizes.layers, read or Piece(), "weight"),
     )
 
 
@@ -180,7 +200,7 @@ def cached(
         cache=used,
     )
     away = _away(sizes, sizes.dense_bytes, sizes.room_bytes - taken)
-    return (*_stay(), experts, _fetch(near, source, away, sizes.layers, Piece(), "weight"))
+    return (*_stay(), experts, _fetch(near, {source: 1.0}, away, sizes.layers, Piece(), "weight"))
 
 
 def experts_on_host(
@@ -188,6 +208,7 @@ def experts_on_host(
     sizes: Sizes,
     *,
     layers: Quantity | None = None,
+    near_share: Quantity | None = None,
     fetch_above: Quantity | None = None,
 ) -> tuple[Rule, ...]:
     """Return the rules that leave experts in host memory and compute them there.
@@ -198,6 +219,8 @@ def experts_on_host(
         Layers whose experts are all on the host (llama.cpp ``--n-cpu-moe``); where None, of every
         layer those least used that do not fit beside the dense weights (Fiddler, Kamahori et al.
         2024, arXiv:2402.07033; ktransformers).
+    near_share : Quantity, optional
+        Share of every layer's experts that stay near, 0..1; as many as fit where None.
     fetch_above : Quantity, optional
         Tokens of a pass above which those are fetched instead (`fetching_pays_above`).
     """
@@ -206,7 +229,8 @@ def experts_on_host(
     if layers is not None:
         share = layers / _layers_with_experts(deployment)
         return (Rule(pattern="*", reads="expert_weight", layers=share, pieces=(away,)),)
-    hot = _share(sizes.room_bytes - sizes.dense_bytes, sizes.expert_bytes)
+    fitting = _share(sizes.room_bytes - sizes.dense_bytes, sizes.expert_bytes)
+    hot = fitting if near_share is None else near_share
     return (
         Rule(
             pattern="*",
@@ -273,25 +297,53 @@ def computed_on_host(deployment: Deployment, sizes: Sizes) -> tuple[Rule, ...]:
     return layers_on_host(deployment, near_layers=whole * minimum(maximum(fitting, 0.0), sizes.layers))
 
 
-def mapped(deployment: Deployment, sizes: Sizes, *, read: Piece | None = None) -> tuple[Rule, ...]:
+def caches_of_host(*, attends: bool = True, stored: Quantity = 0.0) -> Rule:
+    """Return the rule by which caches stay with the host.
+
+    Parameters
+    ----------
+    attends : bool
+        Whether the host's processor attends to them; otherwise they are fetched.
+    stored : Quantity
+        Share of them in the host's storage, 0..1.
+    """
+    tiers: dict[str, Quantity] = {"host": 1.0 - stored}
+    if np.any(np.asarray(stored) > 0):
+        tiers["storage"] = stored
+    return Rule(
+        pattern="*",
+        reads="kv_cache",
+        pieces=(Piece(engine=_CPU if attends else None, tiers={"kv_cache": tiers}),),
+    )
+
+
+def mapped(
+    deployment: Deployment, sizes: Sizes, *, read: Piece | None = None, reuse: Quantity = 0.0
+) -> tuple[Rule, ...]:
     """Return the rules of weights mapped from a file into what memory is left.
 
     Parameters
     ----------
     read : Piece, optional
-        How faults read; by default 128 KiB each, one after another, the engine waiting.
+        How faults read; by default as `page_fault` says, the engine waiting.
+    reuse : Quantity
+        As in `ExpertCache`.
 
     Notes
     -----
     An LRU page cache: dense weights are read once per pass, in a cycle, and are found only while
     all of them fit (`cyclic_hit_rate`): the cliff. Experts get what dense weights leave, and are
-    found as in an LRU expert cache. Every weight is also in the file.
+    found as in an LRU expert cache. Every weight is also in the file. Of an embedding that is not
+    also the head a pass reads a few rows, so it takes no room. Mapping a page and evicting another
+    costs the processor time as well (`_PAGE_FLOPS`).
     """
     near = next(iter(deployment.system.device.memory))
-    fault = Piece(prefetched=0.0, access_bytes=FAULT_BYTES, queue_depth=1.0) if read is None else read
-    hits = cyclic_hit_rate(capacity_bytes=sizes.room_bytes, cycle_bytes=sizes.dense_bytes)
-    left = hits * _share(sizes.room_bytes - sizes.dense_bytes, sizes.expert_bytes)
-    held = minimum(maximum(sizes.room_bytes, 0.0) / maximum(sizes.dense_bytes, 1e-300), 1.0)
+    fault = page_fault(deployment) if read is None else read
+    room = sizes.room_bytes + _embedding_bytes(deployment)
+    hits = cyclic_hit_rate(capacity_bytes=room, cycle_bytes=sizes.dense_bytes)
+    left = hits * _share(room - sizes.dense_bytes, sizes.expert_bytes)
+    held = minimum(maximum(room, 0.0) / maximum(sizes.dense_bytes, 1e-300), 1.0)
+    looked_up = Rule(pattern="embedding.*", stored={"weight": {"storage": 1.0}})
     dense = Rule(
         pattern="*",
         pieces=(_reading(fault, {"weight": {near: hits, "storage": 1.0 - hits}}),),
@@ -302,9 +354,29 @@ def mapped(deployment: Deployment, sizes: Sizes, *, read: Piece | None = None) -
         reads="expert_weight",
         pieces=(_reading(fault, {"expert_weight": {"storage": 1.0}}),),
         stored={"expert_weight": {near: left, "storage": 1.0}},
-        cache=ExpertCache(capacity=left),
+        cache=ExpertCache(capacity=left, reuse=reuse),
     )
-    return (*_stay(), experts, dense)
+    apart = () if deployment.model.head.tied else (looked_up,)
+    return (*apart, *_stay(), experts, dense)
+
+
+def page_fault(deployment: Deployment) -> Piece:
+    """Return how weights that are mapped from a file are read where they are missing."""
+    engine = next(iter(deployment.system.device.engine.values()))
+    page_s = _PAGE_FLOPS * engine.units / engine.vector_flops_per_s
+    return Piece(
+        prefetched=0.0,
+        access_bytes=FAULT_BYTES,
+        queue_depth=_FAULTING_THREADS,
+        read_s=page_s * FAULT_BYTES / _PAGE_BYTES,
+    )
+
+
+def _embedding_bytes(deployment: Deployment) -> Quantity:
+    """An embedding that is not also the head [B]."""
+    if deployment.model.head.tied:
+        return 0.0
+    return total(size for layer, _, _, size in deployment.weight_bytes() if layer == "embedding")
 
 
 def _stay() -> tuple[Rule, ...]:
@@ -320,6 +392,7 @@ def _reading(how: Piece, tiers: dict[str, dict[str, Quantity]]) -> Piece:
         queue_depth=how.queue_depth,
         range_bytes=how.range_bytes,
         issuer=how.issuer,
+        read_s=how.read_s,
     )
 
 
@@ -334,15 +407,20 @@ def _away(sizes: Sizes, whole: Quantity, room: Quantity) -> Quantity:
     return minimum(maximum(whole - room, 0.0) / moved, 1.0)
 
 
-def _fetch(near: str, source: str, away: Quantity, layers: Quantity, read: Piece, tensor: str) -> Rule:
-    """The rule that fetches a share of one tensor of each layer."""
+def _fetch(
+    near: str, sources: Mapping[str, Quantity], away: Quantity, layers: Quantity, read: Piece, tensor: str
+) -> Rule:
+    """The rule that fetches a share of one tensor of each layer, from tiers by their shares of it."""
     buffered = minimum(_BUFFERED / maximum(layers, 1.0), 1.0)
-    beyond = 1.0 if source == "storage" else away
+    beyond = {
+        tier: share * (1.0 if list(sources) == ["storage"] else away) for tier, share in sources.items()
+    }
+    read_from = {tier: away * share for tier, share in sources.items()}
     return Rule(
         pattern="*",
         reads=tensor,
-        pieces=(_reading(read, {tensor: {source: away, near: 1.0 - away}}),),
-        stored={tensor: {near: 1.0 - away + away * buffered, source: beyond}},
+        pieces=(_reading(read, {tensor: {**read_from, near: 1.0 - away}}),),
+        stored={tensor: {near: 1.0 - away + away * buffered, **beyond}},
     )
 
 

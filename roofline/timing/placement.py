@@ -12,7 +12,7 @@ from roofline.graph.operator import Operator
 from roofline.graph.routing import Routing
 from roofline.quantity import Quantity, revised, total, where
 from roofline.timing.expert_cache import ExpertCache
-from roofline.units import Bytes, Count, Fraction
+from roofline.units import Bytes, Count, Fraction, Seconds
 
 __all__ = ["ACCESS_BYTES", "HOST_ENGINE", "QUEUE_DEPTH", "Cut", "Part", "Piece", "Placement", "Rule"]
 
@@ -48,6 +48,8 @@ class Piece:
         Span of storage that reads jump about in [B]; None where they are in order.
     issuer : str
         Core that issues reads, a name in the storage's `issuers`; empty for the one it was measured on.
+    read_s : Quantity
+        Processor time of each read, in which the storage idles [s].
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -60,6 +62,7 @@ class Piece:
     queue_depth: Count = QUEUE_DEPTH
     range_bytes: Bytes | None = None
     issuer: str = ""
+    read_s: Seconds = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +130,7 @@ class Part:
     queue_depth: Quantity = QUEUE_DEPTH
     range_bytes: Quantity | None = None
     issuer: str = ""
+    read_s: Quantity = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,4 +243,5 @@ def _part(operator: Operator, piece: Piece, pieces: tuple[Piece, ...], engine: s
         queue_depth=piece.queue_depth,
         range_bytes=piece.range_bytes,
         issuer=piece.issuer,
+        read_s=piece.read_s,
     )

@@ -36,7 +36,9 @@ def test_every_shipped_profile_times_every_kernel_it_fits(path):
         taken = kernel_time(
             fit.form,
             work=Work(flops=1e9, bytes=1e7, shape=SHAPES),
-            ceilings=Ceilings(flops_per_s=1e14, bytes_per_s=1e12, units=100.0, cache_bytes=5e7),
+            ceilings=Ceilings(
+                flops_per_s=1e14, bytes_per_s=1e12, units=100.0, cache_bytes=5e7, vector_flops_per_s=5e13
+            ),
             parameters=fit.parameters,
             choices=fit.choices,
         )
