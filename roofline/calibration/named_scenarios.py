@@ -1,5 +1,6 @@
 """From the names in a table's row to a scenario: device, model, format, software and parallelism."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,10 @@ __all__ = ["NamedScenarios"]
 #: Frameworks whose checkpoints keep router, head and embedding in 16 bits; others quantise a whole file.
 _SERVING: Final = ("vllm", "sglang", "trtllm")
 _WIDE: Final = ("bf16", "fp16", "fp32")
+#: A model's name that says its publisher quantised it. TensorRT-LLM otherwise runs NVIDIA's checkpoints,
+#: scaled per tensor, the cache in FP8 (TensorRT-LLM, quick-start recipe for Llama 3.3 70B).
+_PUBLISHER: Final = re.compile(r"^(?!nvidia/).*fp8$", re.IGNORECASE)
+_CACHED_IN_FP8: Final = ("fp8", "nvfp4")
 
 
 #: Stands where a plain decoder is put in its place: Llama 2 7B, whose checkpoint is plain.
@@ -92,7 +97,8 @@ class NamedScenarios:
         had = softwares(device)
         alike = [name for name in had if name.partition("_")[0] == framework]
         software = release if release in alike else next(iter(alike), None)
-        if framework in _SERVING:
+        optimised = framework == "trtllm" and not _PUBLISHER.search(row["model"])
+        if framework in _SERVING and not optimised:
             weights = checkpoint_format(model, weights)
         tensor, pipeline, data, expert = degrees_of(row["parallelism"], float(row["device_count"]), framework)
         scenario = Settings(
@@ -110,7 +116,8 @@ class NamedScenarios:
             deployment = replace(deployment, model=spec, precision=Precision())
         own = deployment.precision
         if not (weights.startswith("fp8") and own.weights.startswith("fp8")):
-            precision = with_formats(own, weights=weights)
+            cache_format = "fp8" if optimised and weights in _CACHED_IN_FP8 else None
+            precision = with_formats(own, weights=weights, kv=cache_format)
             if framework not in _SERVING and weights not in _WIDE:
                 precision = replace(precision, rules=())
             deployment = replace(deployment, precision=precision)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from roofline.graph.step import Step
 from roofline.quantity import Quantity, maximum, minimum, total
 from roofline.report import Interval
 from roofline.scenario import Scenario
+from roofline.timing.deployment import Deployment
 
-__all__ = ["CLOSED_LOOP_REQUESTS", "Load", "Pools", "Server", "servers"]
+__all__ = ["CLOSED_LOOP_REQUESTS", "Load", "Pools", "Server", "busiest", "servers"]
 
 Array = NDArray[np.float64]
 
@@ -73,7 +74,8 @@ class Server:
     first_s : Quantity
         Prefill of one request on its own [s].
     each_s : Quantity
-        The same where prompts share passes up to the token budget [s per request].
+        What it takes of a server's time where prompts share passes up to the token budget, and stages
+        of a pipeline work on different prompts [s].
     iteration_s : Quantity
         A decode pass of what is running [s].
     shared_s : Quantity
@@ -141,6 +143,13 @@ class Server:
         return (self.cycle_s - self.first_s) / self.load.output
 
     @property
+    def steady_tokens_per_s(self) -> Quantity:
+        """Tokens per second while every slot is taken."""
+        cycle_s = self.cycle_s + (self.queue_s if self.pools is not None else 0.0)
+        slots = self.load.concurrency if self.pools is not None else self.running
+        return slots * self.load.output / cycle_s
+
+    @property
     def output_tokens_per_s(self) -> Quantity:
         """Tokens per second over a whole benchmark.
 
@@ -149,9 +158,18 @@ class Server:
         At its end slots run empty: of a number of requests, those of one concurrency cost as much
         again, ``1 + concurrency / CLOSED_LOOP_REQUESTS``.
         """
-        cycle_s = self.cycle_s + (self.queue_s if self.pools is not None else 0.0)
-        slots = self.load.concurrency if self.pools is not None else self.running
-        return slots * self.load.output / cycle_s / (1.0 + self.load.concurrency / CLOSED_LOOP_REQUESTS)
+        return self.steady_tokens_per_s / (1.0 + self.load.concurrency / CLOSED_LOOP_REQUESTS)
+
+    def rows(self, index: NDArray[np.int64]) -> "Server":
+        """Return the server at some entries of its load."""
+        count = self.load.concurrency.shape
+
+        def picked(value: Any) -> Any:
+            return np.broadcast_to(value, count)[index] if isinstance(value, np.ndarray | float) else value
+
+        load = Load(**{name: picked(value) for name, value in vars(self.load).items()})
+        own = {name: picked(value) for name, value in vars(self).items() if name != "load"}
+        return Server(load=load, **own)
 
 
 def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mapping[str, Server], str]:
@@ -166,7 +184,8 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
     """
     kept = replace(scenario.deployment, reserve_fraction=_RESERVE_FRACTION)
     scenario = replace(scenario, deployment=kept)
-    ranks = (scenario.prefill_deployment or kept).parallelism.data
+    prefilling = (scenario.prefill_deployment or kept).parallelism
+    ranks, stages = prefilling.data, prefilling.pipeline
     at_once = load.concurrency / (1.0 if pools is None else pools.decode)
     room = _room(scenario, load, at_once)
     told = np.where(np.isnan(load.prompt), 0.0, 1.0)
@@ -176,10 +195,13 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
     many, many_ideal = _prefill(scenario, together, prompt)
     running = np.minimum(at_once, room)
     if pools is not None:
-        each_s = told * many.value / together / pools.prefill
+        each_s = told * many.value / together / stages / pools.prefill
         running = _decoding(scenario, load, room, told * one.value, each_s, pools)
     workload = replace(scenario.workload, batch_size=running, context_tokens=load.context)
-    decode, _ = analyze_decode(replace(scenario, workload=workload), axes=1, tables=("basis",))
+    filled = replace(kept, microbatches=_filling(kept, running))
+    decode, _ = analyze_decode(
+        replace(scenario, deployment=filled, workload=workload), axes=1, tables=("basis",)
+    )
     software = scenario.deployment.runtime.software
     passes = told * _shared_passes(software, pools, running, load, together * prompt / ranks)
     added_s = _added_s(scenario, running, load, together, prompt)
@@ -192,7 +214,7 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
             load=load,
             running=load.concurrency if pools is not None else running,
             first_s=told * first,
-            each_s=told * many / together,
+            each_s=told * many / together / stages,
             iteration_s=iteration,
             shared_s=minimum(added_s, iteration),
             shared_passes=passes,
@@ -208,6 +230,40 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
     basis_s = decode.basis_s
     basis = max(basis_s, key=lambda name: float(np.sum(basis_s[name])), default="datasheet")
     return {**found, "ideal": server(one_ideal, many_ideal, decode.ideal_s, 0.0)}, str(basis)
+
+
+#: Concurrencies that are tried, as shares of what memory has room for.
+_SHARES: Final = (1.0, 0.7, 0.5, 0.25, 0.125)
+
+
+def busiest(scenario: Scenario, load: Load) -> tuple[Mapping[str, Server], str]:
+    """Return the server at the concurrency that gives most tokens, of those memory has room for.
+
+    Parameters
+    ----------
+    load : Load
+        Its concurrency is not used.
+
+    Notes
+    -----
+    Requests all come at once and there are many, as in ``trtllm-bench throughput``: no slot runs empty.
+    Schedulers that start no request they might have to evict reserve its full length, and so does this.
+    """
+    kept = replace(scenario.deployment, reserve_fraction=_RESERVE_FRACTION)
+    ranks = np.broadcast_to(kept.parallelism.data, load.prompt.shape)
+    room = np.maximum(_room(replace(scenario, deployment=kept), load, ranks), 1.0)
+    tried = {name: np.tile(value, len(_SHARES)) for name, value in vars(load).items()}
+    tried["concurrency"] = np.concatenate([np.maximum(share * room, 1.0) for share in _SHARES])
+    found, basis = servers(scenario, Load(**tried), None)
+    speeds = np.reshape(found["value"].steady_tokens_per_s, (len(_SHARES), -1))
+    count = len(room)
+    best = np.argmax(speeds, axis=0) * count + np.arange(count)
+    return {kind: server.rows(best) for kind, server in found.items()}, basis
+
+
+def _filling(deployment: Deployment, running: Array) -> int:
+    """Return the parts a decode pass is cut into, so that every stage of a pipeline has one."""
+    return int(max(1.0, min(float(deployment.parallelism.pipeline), float(np.min(running)))))
 
 
 def _room(scenario: Scenario, load: Load, at_once: Array) -> Array:

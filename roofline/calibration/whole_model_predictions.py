@@ -14,7 +14,7 @@ from roofline.calibration.offloaded_runs import OffloadedRuns, known_metric, say
 from roofline.calibration.operator_predictions import LARGEST
 from roofline.calibration.parallelism_names import pools_of
 from roofline.calibration.predictions import Predictions
-from roofline.calibration.serving import Load, Pools, servers
+from roofline.calibration.serving import Load, Pools, busiest, servers
 from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
@@ -32,6 +32,8 @@ Array = NDArray[np.float64]
 
 _NOT_TIMES: Final = ("power", "energy")
 _WITHOUT_PREFILL: Final = {name for name, made in METRICS.items() if made in (DECODE_RATE, ITERATION)}
+#: Metrics whose batch is found, not told.
+_AT_BEST: Final = {name for name, made in METRICS.items() if made.busiest}
 _PHASES_LEFT_OUT: Final = {
     "spec": "speculative: the table does not say tree and acceptance",
     "micro": "not a model",
@@ -93,7 +95,9 @@ def _pooled(
         return resolved.scenario(row, cache=cache), None
     prefill, decode = (
         resolved.scenario(
-            row.mask(row.index == "parallelism", pool.degrees).mask(row.index == "device_count", pool.devices),
+            row.mask(row.index == "parallelism", pool.degrees).mask(
+                row.index == "device_count", pool.devices
+            ),
             cache=cache,
         )
         for pool in pools
@@ -203,6 +207,8 @@ def _faults(file: MeasuredFile, table: "pd.DataFrame", measured: Array, unit: Ar
         given = file.column(name)
         least = 0.0 if name in ("context", "gen_len") else 1.0
         wrong = (given != "") & ~table[name].between(least, LARGEST)
+        if name == "batch":
+            wrong &= ~((given == "max") & table["metric"].isin(_AT_BEST))
         fault(wrong, np.array([f"{name} is not a number from {least:g}: {cell!r}" for cell in given], object))
         lacking = [metric for metric, made in METRICS.items() if name in made.needs]
         fault((given == "") & table["metric"].isin(lacking), f"{name} is missing")
@@ -254,15 +260,18 @@ def _predict(
     result: Predictions, scenario: Scenario, rows: "pd.DataFrame", unit: Array, pools: Pools | None
 ) -> None:
     served = rows["metric"].map(lambda name: METRICS[name].served).to_numpy(bool)
-    if np.any(served):
-        part = rows[served]
+    at_best = rows["metric"].map(lambda name: METRICS[name].busiest).to_numpy(bool)
+    for part in (rows[served & ~at_best], rows[at_best]):
+        if part.empty:
+            continue
         load = Load(
             concurrency=part["batch"].to_numpy(float),
             prompt=part["prompt_len"].to_numpy(float),
             output=part["gen_len"].fillna(1.0).clip(lower=1.0).to_numpy(float),
             context=_context(part),
         )
-        loaded, basis = servers(scenario, load, pools)
+        best = METRICS[part["metric"].iloc[0]].busiest
+        loaded, basis = busiest(scenario, load) if best else servers(scenario, load, pools)
         result.basis[part.index] = basis
         _enter(result, part, unit, loaded)
     if not np.all(served):

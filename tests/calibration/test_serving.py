@@ -110,3 +110,34 @@ def test_a_pool_of_its_own_prefills_without_holding_up_decoding(tmp_path: Path) 
 def test_pools_must_make_the_devices_of_the_row() -> None:
     with pytest.raises(InvalidSpecError, match="does not make 12 devices"):
         pools_of("prefill 2x TP4, decode TP8", 12.0)
+
+
+def test_the_best_concurrency_is_found_where_a_row_says_max(tmp_path: Path) -> None:
+    """No told concurrency may give more, beyond what the end of a benchmark takes of it."""
+    name = "H100 SXM,1,Llama-3.1-8B,BF16,TensorRT-LLM 1.0,TP1,serve"
+    (best,) = _predicted(tmp_path, f"{name},max,512,512,,output_tok_s_offline_max,9000,tok/s,")
+    told = [16, 64, 256, 400]
+    rates = _predicted(tmp_path, *(f"{name},{batch},512,512,,output_tok_s,900,tok/s," for batch in told))
+    steady = [rate * (1 + batch / CLOSED_LOOP_REQUESTS) for rate, batch in zip(rates, told, strict=True)]
+
+    assert best >= max(steady)
+
+
+def test_stages_of_a_pipeline_prefill_different_prompts(tmp_path: Path) -> None:
+    row = (
+        "H100 SXM,{0},Llama-3.3-70B,FP8,TensorRT-LLM 1.0,{1},serve,max,2048,128,,"
+        "output_tok_s_offline_max,900,tok/s,"
+    )
+    two, four = _predicted(tmp_path, row.format(2, "PP2"), row.format(4, "PP4"))
+
+    assert 1.5 < four / two < 2.5
+
+
+def test_tensorrt_llm_keeps_the_cache_of_its_own_checkpoints_in_eight_bits(tmp_path: Path) -> None:
+    """Eight bits less of every cached key and value leave room for about twice the requests."""
+    row = "H100 SXM,4,{},FP8,TensorRT-LLM 1.0,TP4,serve,max,4096,1024,,output_tok_s_offline_max,900,tok/s,"
+    nvidia, publisher = _predicted(
+        tmp_path, row.format("nvidia/Llama-3.3-70B-Instruct-FP8"), row.format("meta/Llama-3.3-70B-FP8")
+    )
+
+    assert nvidia > 1.1 * publisher
