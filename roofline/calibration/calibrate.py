@@ -1,28 +1,54 @@
 """Calibration: a campaign on this machine, or somebody's table, made into profiles of their own."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from roofline.calibration.campaign import Campaign
+from roofline.calibration.collective_speed import bus_bytes_per_s, collective_tasks
 from roofline.calibration.fitting import rounded
-from roofline.calibration.link_speed import LinkFit, cuda_copies, host_link_file, measure_host_link
+from roofline.calibration.host_speed import HOST_TABLE, host_tasks, host_times
+from roofline.calibration.kernel_bench import KernelBench
+from roofline.calibration.link_speed import (
+    LinkFit,
+    cuda_copies,
+    fit_host_link,
+    host_link_file,
+    link_tasks,
+    peer_link_file,
+)
 from roofline.calibration.machine import Machine, device_file, import_torch
-from roofline.calibration.measure import Campaign, Point, measure
+from roofline.calibration.measure import Budget, Task, Told, kernel_tasks, measure, refuse_busy, run
 from roofline.calibration.measured_files import read_measured_file
 from roofline.calibration.memory_speed import MemorySpeed, memory_speeds
-from roofline.calibration.own_fits import OwnFit, Refused, fit_operators, merged, write_fits
+from roofline.calibration.own_fits import OwnFit, Refused, fit_operators, write_fits
 from roofline.calibration.own_speeds import fit_whole_models
 from roofline.calibration.profiles import profile_text
-from roofline.calibration.self_check import host_times
+from roofline.calibration.storage_speed import (
+    StorageFit,
+    StorageSpeed,
+    fit_storage,
+    storage_file,
+    storage_speeds,
+    storage_tasks,
+)
 from roofline.catalog.files import read_toml
 from roofline.catalog.hardware import load_device
 from roofline.catalog.sourced import validated
-from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError, UnknownNameError
+from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError, RooflineError
+from roofline.graph.formats import format_named
 from roofline.timing.runtime import HostTime, Runtime
 
-__all__ = ["Calibrated", "calibrate_machine", "calibrate_table"]
+__all__ = [
+    "THIS_MACHINE",
+    "Calibrated",
+    "CalibratedStorage",
+    "calibrate_machine",
+    "calibrate_storage",
+    "calibrate_table",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,8 +102,7 @@ def calibrate_table(path: Path, folder: Path, said: dict[str, str] | None = None
     if file.schema == "whole_models":
         fits, refused, profiles = fit_whole_models(file, today)
     else:
-        fits, refused = fit_operators(file)
-        profiles = list(merged(fits, today))
+        fits, refused, profiles = fit_operators(file, today)
     if not fits:
         reasons = "; ".join(f"{one.what}: {one.reason}" for one in refused[:3]) or "no usable row"
         raise InvalidSpecError(f"{path}: nothing to fit ({reasons})")
@@ -85,8 +110,34 @@ def calibrate_table(path: Path, folder: Path, said: dict[str, str] | None = None
     return Calibrated(fits=tuple(fits), refused=tuple(refused), written=tuple(written.values()))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibratedStorage:
+    """Measured rates of storage, and the file made of them.
+
+    Parameters
+    ----------
+    fit : StorageFit or None
+        None where too little was measured; `doubts` says so.
+    left : int
+        Points the budget cut off.
+    """
+
+    device: str
+    speeds: tuple[StorageSpeed, ...]
+    fit: StorageFit | None
+    left: int
+    written: tuple[Path, ...]
+    doubts: tuple[str, ...]
+
+
 #: Where a machine is in no catalogue, its file is called that.
 THIS_MACHINE: Final = "this_machine"
+#: Kernels before the other kinds of measurements: ceilings, and some products.
+_FIRST_KERNELS: Final = 7
+#: How often a run goes back to points that something slowed.
+_ROUNDS: Final = 3
+#: Fewest rows of a product whose rate may stand for a peak.
+_MANY_ROWS: Final = 256
 
 
 def calibrate_machine(
@@ -97,7 +148,8 @@ def calibrate_machine(
     device: str | None = None,
     threads: int | None = None,
     even_if_busy: bool = False,
-    told: Callable[[int, int, Point], None] = lambda done, total, point: None,
+    ranks: int | None = None,
+    told: Told = lambda done, total, what: None,
 ) -> Calibrated:
     """Measure this machine within a budget and fit everything measured so far.
 
@@ -105,104 +157,217 @@ def calibrate_machine(
     ----------
     folder : Path
         Gets ``campaigns/<device>/`` (raw), ``fits/<device>/pytorch.toml``, a link file where there is a
-        host link, and a hardware file where the machine has none.
+        host link, and a hardware file where the machine has none. It is one of the catalogue's folders.
     device : str, optional
         Catalogue name of this machine, where its own name is not known.
+    threads : int, optional
+        Processors to use; all of them where None. Fewer than all keeps clear of what else runs.
+    even_if_busy : bool
+        Measure although others use the machine.
+    ranks : int, optional
+        Measure collectives between that many; by default all CUDA devices, and none on other engines.
 
     Raises
     ------
     RooflineError
         If the machine is busy, torch is missing, or too little was measured to fit anything.
     """
+    torch = import_torch()
+    budget, busy = Budget(seconds=seconds), refuse_busy(machine, even_if_busy)
+    if threads is not None:
+        torch.set_num_threads(threads)
     name = load_device(device).name if device is not None else machine.device or THIS_MACHINE
     campaign = Campaign(folder=folder / "campaigns" / name, device=name)
-    doubts = measure(
-        machine, campaign, seconds=seconds, even_if_busy=even_if_busy, threads=threads, told=told
-    )
+    campaign.start(machine)
+    bench = KernelBench(torch, machine)
+    formats, unmeasured = bench.formats()
+    left_out = list(unmeasured)
+    others = [*host_tasks(machine, campaign.folder / HOST_TABLE)]
+    if machine.kind == "cuda":
+        others += link_tasks(campaign.folder / _LINK_TABLE, cuda_copies(torch), software=machine.software)
+    else:
+        left_out.append(f"host link: {machine.kind} works in the host's memory")
+    found = ranks or (torch.cuda.device_count() if machine.kind == "cuda" else 1)
+    if found > 1 or ranks is not None:
+        others += collective_tasks(machine, campaign, ranks=found, budget=budget, told=told)
+    else:
+        left_out.append("collectives: there is one device (--ranks 2 measures between processes)")
+    doubts: list[str] = []
+    for turn in range(_ROUNDS):
+        kernels = kernel_tasks(bench, campaign, formats)
+        tasks: Sequence[Task] = [*kernels[:_FIRST_KERNELS], *others, *kernels[_FIRST_KERNELS:]]
+        if not tasks or (turn > 0 and budget.left_s <= 0.0):
+            break
+        measured = measure(bench, campaign, tasks, budget=budget, busy=busy, told=told)
+        doubts = list(measured.doubts)
+        left_out += measured.failed
+        if measured.left:
+            doubts.append(f"{measured.left} of {len(tasks)} measurements are left; the same command goes on")
+        others = []
+    return _fitted(machine, campaign, folder, device, doubts, left_out)
+
+
+_LINK_TABLE: Final = "host_link.csv"
+
+
+def _fitted(
+    machine: Machine,
+    campaign: Campaign,
+    folder: Path,
+    device: str | None,
+    doubts: list[str],
+    left_out: list[str],
+) -> Calibrated:
+    """Fit everything that a campaign holds and write it into the catalogue folder."""
+    name = campaign.device
     written = [campaign.table]
     if machine.device is None and device is None:
-        written.append(_describe(machine, campaign, folder, threads))
+        written += _describe(machine, campaign, folder)
     host_link: tuple[LinkFit, ...] = ()
-    left_out: list[str] = []
     if machine.kind == "cuda":
         try:
-            host_link = measure_host_link(
-                campaign.folder / "host_link.csv", cuda_copies(import_torch()), software=machine.software
-            )
+            host_link = fit_host_link(campaign.folder / _LINK_TABLE, software=machine.software)
         except InvalidSpecError as error:
             doubts.append(str(error))
         else:
-            written.append(_keep_link(host_link, folder, name))
-    else:
-        left_out.append(f"host link: {machine.kind} works in the host's memory")
-    made = calibrate_table(campaign.table, folder)
+            text = host_link_file(host_link, device=name)
+            written.append(_kept(folder / "hardware" / "links" / f"{name}_host_link.toml", text))
+    # What an earlier run made of these rows must not count beside them.
+    earlier = [*(folder / "fits" / name).glob("pytorch*.toml")]
+    texts = {path: path.read_text(encoding="utf-8") for path in earlier}
+    for path in earlier:
+        path.unlink()
+    try:
+        made = calibrate_table(campaign.fitted_table(), folder)
+    except RooflineError:
+        for path, text in texts.items():
+            _kept(path, text)
+        raise
     try:
         for path in made.written:
-            _with_host(path, machine, name)
-    except MissingDependencyError as error:
-        doubts.append(f"host time was not measured: {error}")
-    except UnknownNameError:
-        doubts.append(f"host time was not measured: {folder} is not in ROOFLINE_CATALOG")
+            _with_host(path, machine, campaign)
+    except (MissingDependencyError, InvalidSpecError) as error:
+        doubts.append(f"host time is not known: {error}")
     return Calibrated(
         fits=made.fits,
         refused=made.refused,
         written=(*written, *made.written),
         doubts=tuple(doubts),
-        memory=memory_speeds(campaign.rows()),
+        memory=memory_speeds(campaign.chosen()[0]),
         host_link=host_link,
         left_out=tuple(left_out),
     )
 
 
-def _keep_link(fits: tuple[LinkFit, ...], folder: Path, device: str) -> Path:
-    """Write a link file that a device file of the same folder can name."""
-    path = folder / "hardware" / "links" / f"{device}_host_link.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(host_link_file(fits, device=device), encoding="utf-8")
-    return path
-
-
-def _describe(machine: Machine, campaign: Campaign, folder: Path, threads: int | None) -> Path:
-    """Write a hardware file with the best rates of the campaign."""
-    peaks: dict[str, float] = {}
-    widths = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0}
-    bandwidth = 0.0
-    for row in campaign.rows():
-        if row["op"] != "gemm":
-            continue
-        m, n, k = (float(row[key]) for key in ("m", "n", "k"))
-        time_s = float(row["latency_us"]) * 1e-6
-        peaks[row["dtype"]] = max(peaks.get(row["dtype"], 0.0), 2.0 * m * n * k / time_s)
-        bandwidth = max(bandwidth, n * k * widths[row["dtype"]] / time_s)
-    for one in memory_speeds(campaign.rows()):
-        if one.size_bytes > machine.cache_bytes:
-            bandwidth = max(bandwidth, one.bytes_per_s)
-    if not peaks:
-        raise InvalidSpecError("no product was measured: give the budget some more minutes")
-    text = device_file(
-        replace(machine, cores=threads or machine.cores),
-        name=THIS_MACHINE,
-        peaks_flops_per_s=peaks,
-        bytes_per_s=bandwidth,
-    )
-    path = folder / "hardware" / "cpus" / f"{THIS_MACHINE}.toml"
+def _kept(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _with_host(path: Path, machine: Machine, device: str) -> None:
+def _describe(machine: Machine, campaign: Campaign, folder: Path) -> list[Path]:
+    """Write a hardware file with the best rates of the campaign, and a link file where ranks talked."""
+    peaks: dict[str, float] = {}
+    bandwidth = bus = 0.0
+    rows = campaign.rows()
+    for row in rows:
+        bus = max(bus, bus_bytes_per_s(row))
+        if row["op"] == "gemm" and float(row["m"]) >= _MANY_ROWS:
+            m, n, k = (float(row[key]) for key in ("m", "n", "k"))
+            rate = 2.0 * m * n * k / (float(row["latency_us"]) * 1e-6)
+            peaks[row["dtype"]] = max(peaks.get(row["dtype"], 0.0), rate)
+        if row["op"] == "gemm":
+            weights = float(row["n"]) * float(row["k"]) * format_named(row["dtype"]).bits / 8.0
+            bandwidth = max(bandwidth, weights / (float(row["latency_us"]) * 1e-6))
+    # The operands of small passes are many, and no cache holds them together either.
+    bandwidth = max(bandwidth, *(one.bytes_per_s for one in memory_speeds(rows)), 0.0)
+    if not peaks or bandwidth <= 0.0:
+        raise InvalidSpecError(
+            "no ceiling is known yet: no large product or no read beyond the caches was measured; "
+            "give the budget some more minutes"
+        )
+    hardware = folder / "hardware"
+    linked = f"{THIS_MACHINE}_peer_link" if bus > 0.0 else ""
+    text = device_file(
+        machine, name=THIS_MACHINE, peaks_flops_per_s=peaks, bytes_per_s=bandwidth, peer_link=linked
+    )
+    written = [_kept(hardware / "cpus" / f"{THIS_MACHINE}.toml", text)]
+    if linked:
+        written.append(_kept(hardware / "links" / f"{linked}.toml", peer_link_file(bus)))
+    return written
+
+
+def _with_host(path: Path, machine: Machine, campaign: Campaign) -> None:
     """Put this machine's host times into a profile that was just written."""
     runtime = validated(Runtime, read_toml(path), path.name)
-    idle = replace(runtime, host=HostTime(composition={"decode": "sum", "prefill": "sum"}))
+    beside: Any = "sum" if machine.kind == "cpu" else "max"
+    idle = replace(runtime, host=HostTime(composition={"decode": beside, "prefill": "sum"}))
     path.write_text(profile_text(idle), encoding="utf-8")
-    times = host_times(machine, device, path.stem)
+    times = host_times(campaign.folder / HOST_TABLE, machine, campaign.device, path.stem)
     measured: dict[str, Any] = {name: rounded(value) for name, value in times.items()}
     host = replace(
         idle.host,
         **measured,
         basis="measured",
-        points=2,
+        points=len(times),
         source="own measurement: decoders too small to keep the device busy",
     )
     path.write_text(profile_text(replace(idle, host=host)), encoding="utf-8")
+
+
+def calibrate_storage(
+    stored: Path, folder: Path, *, device: str, seconds: float, told: Told = lambda done, total, what: None
+) -> CalibratedStorage:
+    """Measure the storage that holds a folder within a budget, and write its file for a device.
+
+    Parameters
+    ----------
+    stored : Path
+        Folder on the storage in question.
+    folder : Path
+        Gets ``campaigns/<device>/storage.csv`` and ``hardware/storage/<device>_storage.toml``, which
+        `roofline.catalog.hardware.load_system` takes in place of what the device file names.
+
+    Raises
+    ------
+    InvalidSpecError
+        If the folder cannot be written or has no direct reads.
+    """
+    import shutil
+
+    table = folder / "campaigns" / device / "storage.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    budget, doubts = Budget(seconds=seconds), []
+    with storage_tasks(stored, table) as tasks:
+        outcomes = [*run(tasks, budget, told)]
+    failed = [reason for reason in outcomes if reason]
+    left = len(tasks) - len(outcomes)
+    speeds = storage_speeds(table, stored)
+    if not speeds and failed:
+        raise InvalidSpecError(failed[0])
+    doubts += failed
+    if left:
+        doubts.append(f"{left} of {len(tasks)} measurements are left; the same command goes on")
+    name = f"Storage of {device}, measured"
+    written = [table]
+    try:
+        fit = fit_storage(speeds, name=name, capacity_bytes=float(shutil.disk_usage(stored).total))
+    except InvalidSpecError as error:
+        return CalibratedStorage(
+            device=device,
+            speeds=speeds,
+            fit=None,
+            left=left,
+            written=tuple(written),
+            doubts=(*doubts, str(error)),
+        )
+    path = folder / "hardware" / "storage" / f"{device}_storage.toml"
+    written.append(_kept(path, storage_file(fit, folder=stored)))
+    return CalibratedStorage(
+        device=device,
+        speeds=speeds,
+        fit=fit,
+        left=left,
+        written=tuple(written),
+        doubts=tuple(doubts),
+    )

@@ -184,8 +184,24 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
 }
 
 
-def form_of(kind: str, format: str) -> FittedForm:
-    """Return the form a kind and format are fitted with."""
+#: The same on processors, whose kernels for few rows have no tiles to fill: arrays of weights are read once.
+#: Centres and spreads are estimates; the ceilings of a machine without a data sheet are its own best rates.
+_PROCESSOR_FORM: Final = FittedForm(
+    form="overhead_roofline",
+    parameters=(
+        Parameter(name="compute_fraction", prior=0.7, spread=0.4),
+        Parameter(name="memory_fraction", prior=0.7, spread=0.4),
+        Parameter(name="t0_s", prior=10e-6, spread=1.0),
+    ),
+    choices=tuple({"exponent": exponent} for exponent in (1.0, 2.0, 4.0)),
+)
+_PROCESSOR_FORMS: Final = dict.fromkeys(("gemm", "attention_decode"), _PROCESSOR_FORM)
+
+
+def form_of(kind: str, format: str, engine: str) -> FittedForm:
+    """Return the form a kind and format are fitted with on a kind of engine."""
+    if engine == "cpu" and kind in _PROCESSOR_FORMS:
+        return _PROCESSOR_FORMS[kind]
     return FITTED_FORMS["quantised_gemm" if kind == "gemm" and format not in ("bf16", "fp32") else kind]
 
 
@@ -270,7 +286,7 @@ def fit(
     """
     from scipy.optimize import least_squares
 
-    form = form_of(data.kind, data.format)
+    form = form_of(data.kind, data.format, data.engine)
     names = [parameter.name for parameter in form.parameters]
     start = np.array(
         [
@@ -333,7 +349,7 @@ def fit(
 
 def log_errors(data: Measurements, solution: Solution) -> Array:
     """Return the logarithm of measured over predicted time, row by row."""
-    form = form_of(data.kind, data.format)
+    form = form_of(data.kind, data.format, data.engine)
     return np.log(data.times_s / predict(form, data, solution.parameters, solution.choices))
 
 
@@ -396,7 +412,7 @@ def stored_fit(
     source: str,
 ) -> KernelFit:
     """Return a fit as it is stored: four significant digits, with its band and its origin."""
-    form = form_of(data.kind, data.format)
+    form = form_of(data.kind, data.format, data.engine)
     low, high = band
     return KernelFit(
         kind=data.kind,

@@ -1,6 +1,5 @@
 """The link between a CUDA device and its host: copies by size, as latency and bandwidth."""
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,9 +9,20 @@ from typing import Any, Final
 
 import numpy as np
 
+from roofline.calibration.campaign import appended, first_quartile, raw_rows
+from roofline.calibration.measure import Task
 from roofline.errors import InvalidSpecError
 
-__all__ = ["Copies", "LinkFit", "cuda_copies", "fit_line", "host_link_file", "measure_host_link"]
+__all__ = [
+    "Copies",
+    "LinkFit",
+    "cuda_copies",
+    "fit_host_link",
+    "fit_line",
+    "host_link_file",
+    "link_tasks",
+    "peer_link_file",
+]
 
 #: Returns times [s] of copies of a direction, a kind of host memory and a size [B].
 Copies = Callable[[str, str, int], Sequence[float]]
@@ -23,6 +33,7 @@ _MEMORIES: Final = ("pinned", "pageable")
 #: From what latency rules, by fours, to what bandwidth rules.
 _SIZES: Final = tuple(4096 * 4**step for step in range(9))
 _REPEATS: Final = 9
+_DEVICE: Final = "cuda"
 _FEWEST_SIZES: Final = 4
 
 
@@ -46,8 +57,8 @@ class LinkFit:
     points: int
 
 
-def measure_host_link(path: Path, copies: Copies, *, software: str) -> tuple[LinkFit, ...]:
-    """Measure what a table does not hold yet, row by row, and fit every direction and memory.
+def link_tasks(path: Path, copies: Copies, *, software: str) -> list[Task]:
+    """Return the copies a raw table lacks, every size of one direction and memory after the other.
 
     Parameters
     ----------
@@ -55,28 +66,43 @@ def measure_host_link(path: Path, copies: Copies, *, software: str) -> tuple[Lin
         The raw table, in a folder that exists; the first quartile of the repeats is kept.
     software : str
         Framework and version.
+    """
+    done = {(row["direction"], row["memory"], int(row["size_bytes"])) for row in _own(path, software)}
+
+    def measured(direction: str, memory: str, size: int) -> None:
+        times = copies(direction, memory, size)
+        latency = f"{first_quartile(times) * 1e6:.6g}"
+        cells = (direction, memory, size, latency, len(times), software)
+        appended(path, dict(zip(_COLUMNS, cells, strict=True)))
+
+    def task(direction: str, memory: str, size: int) -> Task:
+        return Task(
+            label=f"host link, {direction.replace('_', ' ')}, {memory}, {size} B",
+            run=lambda: measured(direction, memory, size),
+        )
+
+    return [
+        task(direction, memory, size)
+        for size in _SIZES
+        for direction in _DIRECTIONS
+        for memory in _MEMORIES
+        if (direction, memory, size) not in done
+    ]
+
+
+def _own(path: Path, software: str) -> list[dict[str, str]]:
+    return [row for row in raw_rows(path) if row["software"] == software]
+
+
+def fit_host_link(path: Path, *, software: str) -> tuple[LinkFit, ...]:
+    """Return a line for every direction and memory in a raw table.
 
     Raises
     ------
     InvalidSpecError
         If the times do not show a bandwidth.
     """
-    if not path.is_file():
-        path.write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["software"] == software]
-    done = {(row["direction"], row["memory"], int(row["size_bytes"])) for row in rows}
-    for direction in _DIRECTIONS:
-        for memory in _MEMORIES:
-            for size in _SIZES:
-                if (direction, memory, size) in done:
-                    continue
-                times = sorted(copies(direction, memory, size))
-                latency = f"{times[len(times) // 4] * 1e6:.6g}"
-                cells = (direction, memory, str(size), latency, str(len(times)), software)
-                with path.open("a", newline="", encoding="utf-8") as stream:
-                    csv.writer(stream, lineterminator="\n").writerow(cells)
-                rows.append(dict(zip(_COLUMNS, cells, strict=True)))
+    rows = _own(path, software)
     fits = []
     for direction in _DIRECTIONS:
         for memory in _MEMORIES:
@@ -162,6 +188,28 @@ accessed = "{date.today().isoformat()}"
 """
 
 
+def peer_link_file(bytes_per_s: float) -> str:
+    """Return a link file of processes of one machine, from the best rate at which one of them sent.
+
+    Notes
+    -----
+    The rate is a ceiling, 5 % above the best; what a message takes before its first byte is in the fits
+    of collectives.
+    """
+    rate = f"{1.05 * bytes_per_s / 1e9:.5g} GB/s"
+    return f"""name = "Between processes of this machine, measured"
+topology = "ring"
+bandwidth = {{ value = "{rate}", source = "measured", note = "best bus bandwidth of a collective, plus 5 %" }}
+latency = {{ value = "0 us", source = "measured", note = "in the fits of collectives" }}
+
+[sources.measured]
+title = "roofline calibrate on this machine"
+url = "docs/calibration.md"
+kind = "measurement"
+accessed = "{date.today().isoformat()}"
+"""
+
+
 def cuda_copies(torch: Any) -> Copies:
     """Return what times copies on the first CUDA device, from one event to the next."""
     return partial(_copy_times, torch)
@@ -172,7 +220,7 @@ def _copy_times(torch: Any, direction: str, memory: str, size_bytes: int) -> lis
     host = torch.ones(size_bytes, dtype=torch.uint8)
     if memory == "pinned":
         host = host.pin_memory()
-    device = torch.ones(size_bytes, dtype=torch.uint8, device="cuda")
+    device = torch.ones(size_bytes, dtype=torch.uint8, device=_DEVICE)
     source, target = (host, device) if direction == "host_to_device" else (device, host)
     times = []
     for turn in range(_REPEATS + 1):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from roofline.catalog.wild_names import device_called
 from roofline.errors import MissingDependencyError, UnknownNameError
 
-__all__ = ["Machine", "busy_fraction", "device_file", "import_torch", "this_machine"]
+__all__ = ["Machine", "busy_fraction", "device_file", "import_torch", "this_machine", "wait_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,14 @@ def import_torch() -> Any:
     except ImportError as error:
         raise MissingDependencyError("measuring this machine needs torch: pip install torch") from error
     return torch
+
+
+def wait_for(torch: Any, kind: str) -> None:
+    """Wait until an engine of torch has done everything it was given."""
+    if kind == "cuda":
+        torch.cuda.synchronize()
+    elif kind == "mps":
+        torch.mps.synchronize()
 
 
 def this_machine(kind: str | None = None) -> Machine:
@@ -122,9 +130,19 @@ _ABOVE_BEST: Final = 1.05
 
 
 def device_file(
-    machine: Machine, *, name: str, peaks_flops_per_s: dict[str, float], bytes_per_s: float
+    machine: Machine,
+    *,
+    name: str,
+    peaks_flops_per_s: dict[str, float],
+    bytes_per_s: float,
+    peer_link: str = "",
 ) -> str:
     """Return a device file for a machine that is in no catalogue, its ceilings from the best rates seen.
+
+    Parameters
+    ----------
+    peer_link : str
+        Catalogue name of the link between its processes; empty for none.
 
     Notes
     -----
@@ -140,6 +158,7 @@ def device_file(
         f"{format}.fp32 = {figure(_ABOVE_BEST * rate / 1e9, 'GFLOP/s', best)}"
         for format, rate in peaks_flops_per_s.items()
     )
+    link = f'link = {{ peer = "{peer_link}" }}\n' if peer_link else ""
     slowest = min(peaks_flops_per_s.values())
     return f"""name = "{machine.title.replace('"', "")}"
 vendor = "{machine.title.split()[0].replace('"', "").removesuffix("(R)")}"
@@ -147,7 +166,7 @@ architecture = "{platform.machine()}"
 kind = "cpu"
 year = {date.today().year}
 aliases = ["{name}"]
-
+{link}
 [engine.cpu]
 kind = "cpu"
 units = {{ value = {machine.cores}, source = "measured", note = "processors this process may use" }}

@@ -5,7 +5,7 @@ A table is one CSV per device and a ``sources.csv``; their columns are listed in
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLANES",
+    "ROTATED",
     "Kernels",
     "Measurements",
     "beside_the_kernel",
@@ -57,6 +58,8 @@ class Measurements:
         Catalogue name of the device; framework and version.
     kind, format : str
         As in `KernelFit`.
+    engine : str
+        What sort of engine ran them.
     family : ndarray of int
         Rows of equal value differ only in what a shape family leaves free.
     times_s : ndarray
@@ -67,6 +70,7 @@ class Measurements:
     software: str
     kind: str
     format: str
+    engine: str
     kernel: str
     source: str
     work: Work
@@ -81,8 +85,6 @@ class Measurements:
 
     def rows(self, keep: NDArray[np.bool_]) -> "Measurements":
         """Return the rows where `keep` is true."""
-        from dataclasses import replace
-
         def part(value: Any) -> Any:
             return value[keep] if isinstance(value, np.ndarray) else value
 
@@ -201,6 +203,9 @@ _FORMATS: Final = {
 }  # fmt: skip
 _WEIGHT_ONLY: Final = ("int8_wo", "int4", "mxfp4")
 
+#: What a table says of operands that were used in turn, more of them than a cache holds.
+ROTATED: Final = "rotated"
+
 #: Planes of the hidden state that a pass moves, by the table's label: read and written; a quantisation
 #: to 8 bits reads one of 16.
 PLANES: Final = {"norm": 2.0, "elementwise": 3.0, "quantize": 3.0, "copy": 2.0, "read": 1.0}
@@ -287,7 +292,7 @@ def completed(table: "pd.DataFrame") -> "pd.DataFrame":
     for name in _NUMERIC:
         if name not in table:
             table[name] = np.nan
-    for name in ("kv_dtype", "kernel", "dist", "qc"):
+    for name in ("kv_dtype", "kernel", "dist", "qc", "operands"):
         table[name] = table[name].fillna("").astype(str) if name in table else ""
     return table.assign(
         skew=table["dist"].map(measured_work.SKEW).fillna(0.0),
@@ -339,12 +344,15 @@ class Kernels:
 
     Parameters
     ----------
+    engine : str
+        What sort of engine ran them.
     own_fit : bool
         Whether fits of this kind are made from such rows, or only resemble them.
     """
 
     kind: str
     format: str
+    engine: str
     work: Work
     ceilings: Ceilings
     own_fit: bool
@@ -369,11 +377,15 @@ def describe(device: Device, op: str, dtype: str, kv_dtype: str, table: "pd.Data
     operand = "bf16" if kind.cached or not weights.operand else weights.operand
     fed_bits = 16.0 if weights.name in _WEIGHT_ONLY else weights.bits
     column = {name: table[name].to_numpy(float) for name in (*_NUMERIC, "skew", "matrices", "planes")}
+    ceilings = _ceilings(device, operand, kind.link)
+    if (table["operands"] == ROTATED).all():
+        ceilings = replace(ceilings, cache_bytes=0.0)
     return Kernels(
         kind=kind.name,
         format="*" if kind.every_format else held.name,
+        engine=next(iter(device.engine.values())).kind,
         work=kind.work(column, held.bits, fed_bits),
-        ceilings=_ceilings(device, operand, kind.link),
+        ceilings=ceilings,
         own_fit=kind.fitted,
     )
 
@@ -398,6 +410,7 @@ def _measured(device_name: str, device: Device, table: "pd.DataFrame") -> Measur
         software=str(first["software"]),
         kind=described.kind,
         format=described.format,
+        engine=described.engine,
         kernel=str(table["kernel"].mode().iloc[0]),
         source=", ".join(sorted(table["origin"].unique())),
         work=described.work,

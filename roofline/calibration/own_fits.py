@@ -1,5 +1,6 @@
 """Fits of somebody's own measurements, which start from the profile there is and narrow its interval."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,19 +10,30 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.calibration.fitting import Solution, fit, form_of, log_errors, quantiles, stored_fit
+from roofline.calibration.fitting import (
+    FITTED_FORMS,
+    Parameter,
+    Solution,
+    fit,
+    form_of,
+    log_errors,
+    predict,
+    quantiles,
+    stored_fit,
+)
 from roofline.calibration.measured_files import MeasuredFile, latency_column
-from roofline.calibration.measurement_tables import Measurements, completed, describe
+from roofline.calibration.measurement_tables import Kernels, Measurements, completed, describe
 from roofline.calibration.operator_predictions import operator_table, predict_operators, runtime_near
 from roofline.calibration.profiles import profile_text
 from roofline.catalog.hardware import load_device
 from roofline.errors import InvalidSpecError, RooflineError
+from roofline.hardware.device import Device
 from roofline.timing.runtime import KernelFit, Runtime
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OwnFit", "Refused", "fit_operators", "merged", "write_fits"]
+__all__ = ["OwnFit", "Refused", "combined", "fit_operators", "write_fits"]
 
 Array = NDArray[np.float64]
 
@@ -36,25 +48,46 @@ _PRIOR_POINTS: Final = 4.0
 _MOST_LEFT_OUT: Final = 24
 #: Farther than kin: an engine that the forms were not made for, such as a processor.
 _LOOSE: Final = 3.0
+#: A row's band where nothing was known before: a factor of two either way, an estimate.
+_UNKNOWN: Final = float(np.log(2.0))
+_NORMAL_DECILE: Final = 1.2816
+#: A parameter that follows its prior by more than that share was not told by the rows.
+_UNTOLD: Final = 0.5
+#: Shares of a peak above which the peak itself is wrong; the largest of the shipped fits are 1.21 and 2.24.
+_IMPOSSIBLE: Final = {"compute_fraction": 1.3, "memory_fraction": 2.5}
 #: Plain passes over memory, which tell the elementwise fit its fraction of the bandwidth.
-_STREAMS: Final = ("copy", "read")
+_STREAMS: Final = ("copy", "read", "add")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OwnFit:
-    """A fit of one kind and format, beside what the profile said before.
+    """A fit to somebody's rows, beside what the profile said before.
 
     Parameters
     ----------
+    kind, format : str
+        Of the kernel; ``decode`` or ``prefill`` where whole passes were fitted.
+    parameters : mapping of str to float
+        As they are stored.
     before, after : float
         Median absolute relative error of the profile on the rows, and of the fit on rows left out.
+    band_before, band : tuple of float
+        Log-quantiles 10 % and 90 % of the profile and of the fit; None where there was no profile.
+    untold : tuple of str
+        Parameters that the rows say little of and that are therefore the profile's or the form's own.
     """
 
     device: str
     software: str
-    kernel: KernelFit
+    kind: str
+    format: str
+    points: int
+    parameters: Mapping[str, float]
     before: float
     after: float
+    band_before: tuple[float, float] | None
+    band: tuple[float, float]
+    untold: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,44 +98,62 @@ class Refused:
     reason: str
 
 
-def fit_operators(file: MeasuredFile) -> tuple[list[OwnFit], list[Refused]]:
-    """Return a fit of every device, software, kind and format in an operator table.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Kernel:
+    """A fit, and the kernel that is stored."""
+
+    fit: OwnFit
+    kernel: KernelFit
+
+
+def fit_operators(
+    file: MeasuredFile, date: str
+) -> tuple[list[OwnFit], list[Refused], list[tuple[str, str, Runtime]]]:
+    """Return a fit of every device, software, kind and format in an operator table, and the profiles.
 
     Parameters
     ----------
     file : MeasuredFile
         Rows that cannot be used are left out as in validation.
+    date : str
+        Written into every profile.
 
     Notes
     -----
     Parameters start from the profile's own, with the form's prior around them. Errors are those of
     rows left out of the fit; with n of them, the variance of the interval is theirs with weight n and
-    the profile's with weight 4, so few rows narrow it little.
+    the profile's with weight 4, so few rows narrow it little. What rows do not tell stays with the
+    prior, and by how much shapes of a model would move if the prior were another is added in squares.
     """
     usable = predict_operators(file)
     table = operator_table(file)
     _, unit_s = latency_column(file.header)
     table["times_s"] = table["measured"] * unit_s
+    reasons = Counter(str(reason).partition(":")[0] for reason in usable.skipped if reason)
+    refused = [
+        Refused(what=f"{count} row{'s' if count > 1 else ''}", reason=reason)
+        for reason, count in reasons.most_common()
+    ]
+    fits = []
     table = table[usable.skipped == ""]
-    fits, refused = [], []
     table["fitted_as"] = table["op"].replace(dict.fromkeys(_STREAMS, "elementwise"))
-    keys = ["device", "software", "fitted_as", "dtype", "kv_dtype"]
+    keys = ["device", "software", "fitted_as", "dtype", "kv_dtype", "operands"]
     for values, rows in table.groupby(keys, sort=True):
         what = " ".join(str(value) for value in values if value)
         try:
             fits.append(_fit_group(rows))
         except RooflineError as error:
             refused.append(Refused(what=what, reason=str(error)))
-    return fits, refused
+    return [made.fit for made in fits], refused, [*_merged(fits, date)]
 
 
-def _fit_group(rows: "pd.DataFrame") -> OwnFit:
+def _fit_group(rows: "pd.DataFrame") -> _Kernel:
     first = rows.iloc[0]
     device = load_device(str(first["device"]))
     kernels = describe(
-        device.value, str(first["op"]), str(first["dtype"]), str(first["kv_dtype"]), completed(rows)
+        device.value, str(first["fitted_as"]), str(first["dtype"]), str(first["kv_dtype"]), completed(rows)
     )
-    if not kernels.own_fit:
+    if kernels.kind not in FITTED_FORMS:
         raise InvalidSpecError(f"{first['op']} has no form of its own to fit")
     shapes = {key: np.broadcast_to(value, len(rows)) for key, value in kernels.work.shape.items()}
     family = np.array(
@@ -115,6 +166,7 @@ def _fit_group(rows: "pd.DataFrame") -> OwnFit:
         software=str(first["software"]) or "own",
         kind=kernels.kind,
         format=kernels.format,
+        engine=kernels.engine,
         kernel=str(rows["kernel"].mode().iloc[0]),
         source=_OWN,
         work=kernels.work,
@@ -125,17 +177,49 @@ def _fit_group(rows: "pd.DataFrame") -> OwnFit:
     base, _ = runtime_near(device.name, data.software).fit_for(kernels.kind, kernels.format)
     if base is not None and base.source.startswith(f"{_OWN}: {data.software}"):
         base = None  # made from these rows: they must not count twice
+    if base is not None and not base.low < base.high:
+        base = None  # made from whole models: no kernel was timed, and the band is that of passes
     start = _start(base, data)
     before = np.abs(np.exp(-log_errors(data, start)) - 1.0) if start else np.array([np.nan])
     solution = _solve(data, start)
+    _refuse_impossible(solution)
     errors = _left_out(data, start)
-    return OwnFit(
+    moved, untold = _prior_decides(data, start, solution, _model_shapes(device.value, rows))
+    band = _band(errors, base, moved)
+    kernel = stored_fit(
+        data,
+        solution,
+        band,
+        basis="measured",
+        points=len(errors),
+        source=f"{_OWN}: {data.software}, {data.kernel}"
+        + (f"; not told by the rows: {', '.join(untold)}" if untold else ""),
+    )
+    made = OwnFit(
         device=device.name,
         software=data.software,
-        kernel=_stored(data, solution, errors, base),
+        kind=kernel.kind,
+        format=kernel.format,
+        points=kernel.points,
+        parameters=kernel.parameters,
         before=float(np.median(before)),
         after=float(np.median(np.abs(np.exp(-errors) - 1.0))),
+        band_before=None if base is None else (base.low, base.high),
+        band=band,
+        untold=untold,
     )
+    return _Kernel(fit=made, kernel=kernel)
+
+
+def _refuse_impossible(solution: Solution) -> None:
+    """Refuse shares of a peak that no kernel has: the peak is wrong, and with it every other shape."""
+    for name, most in _IMPOSSIBLE.items():
+        share = solution.parameters.get(name, 0.0)
+        if share > most:
+            raise InvalidSpecError(
+                f"the rows want {name} = {share:.3g}, above {most:g}: the device's peak is too low, or the "
+                "times are of another unit or shape"
+            )
 
 
 def _refuse_degenerate(family: NDArray[Any], work: Array) -> None:
@@ -151,7 +235,7 @@ def _refuse_degenerate(family: NDArray[Any], work: Array) -> None:
 
 def _start(base: KernelFit | None, data: Measurements) -> Solution | None:
     """Return the profile's parameters, where they are of the same form."""
-    form = form_of(data.kind, data.format)
+    form = form_of(data.kind, data.format, data.engine)
     names = {parameter.name for parameter in form.parameters}
     if base is None or base.form != form.form or not names <= set(base.parameters):
         return None
@@ -163,9 +247,13 @@ def _start(base: KernelFit | None, data: Measurements) -> Solution | None:
     )
 
 
+def _prior_scale(data: Measurements, start: Solution | None) -> float:
+    return _LOOSE if start is None and data.engine != "gpu" else 1.0
+
+
 def _solve(data: Measurements, start: Solution | None) -> Solution:
     if start is None:
-        return fit(data, prior_scale=_LOOSE)
+        return fit(data, prior_scale=_prior_scale(data, start))
     return fit(data, centre=start.parameters, choices=(start.choices,))
 
 
@@ -182,27 +270,113 @@ def _left_out(data: Measurements, start: Solution | None) -> Array:
     return errors
 
 
-def _stored(data: Measurements, solution: Solution, errors: Array, base: KernelFit | None) -> KernelFit:
-    low, high = quantiles(errors)
-    if base is not None:
-        own, weight = len(errors), _PRIOR_POINTS
-        low = -float(np.sqrt((own * low**2 + weight * base.low**2) / (own + weight)))
-        high = float(np.sqrt((own * high**2 + weight * base.high**2) / (own + weight)))
-    return stored_fit(
-        data,
-        solution,
-        (low, high),
-        basis="measured",
-        points=len(errors),
-        source=f"{_OWN}: {data.software}, {data.kernel}",
+#: Shapes of decoders of 1 to 70 billion parameters in decode, in small batches and in prefill.
+_MODEL_SHAPES: Final[dict[str, list[dict[str, float]]]] = {
+    "gemm": [
+        {"m": rows, "n": outputs, "k": 4096.0}
+        for rows in (1.0, 16.0, 256.0, 2048.0)
+        for outputs in (4096.0, 14336.0)
+    ],
+    "attention_decode": [
+        {"batch": batch, "heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "q_len": 1.0, "kv_len": keys}
+        for batch in (1.0, 16.0)
+        for keys in (512.0, 8192.0)
+    ],
+    "attention_prefill": [
+        {"batch": 1.0, "heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "q_len": keys, "kv_len": keys}
+        for keys in (512.0, 4096.0)
+    ],
+    **{op: [{"m": rows, "n": 4096.0} for rows in (1.0, 256.0, 4096.0)] for op in ("norm", "elementwise")},
+}
+_MESSAGES: Final = (2.0**14, 2.0**20, 2.0**26)
+
+
+def _model_shapes(device: Device, rows: "pd.DataFrame") -> Kernels | None:
+    """Return what kernels of models would do in the place of the rows; None where that is the rows' own."""
+    import pandas as pd
+
+    first = rows.iloc[0]
+    op = str(first["fitted_as"])
+    shapes = _MODEL_SHAPES.get(op, [])
+    if np.isfinite(first["world"]):
+        shapes = [{"world": float(first["world"]), "bytes": size} for size in _MESSAGES]
+    if not shapes:
+        return None
+    table = completed(pd.DataFrame(shapes).assign(op=op, kernel=str(first["kernel"])))
+    return describe(device, op, str(first["dtype"]), str(first["kv_dtype"]), table)
+
+
+def _prior_decides(
+    data: Measurements, start: Solution | None, solution: Solution, shapes: Kernels | None
+) -> tuple[float, tuple[str, ...]]:
+    """Return how far predictions follow the prior (root mean square of logs), and which parameters do.
+
+    Notes
+    -----
+    The centre of each parameter's prior is moved by its spread in turn and the rows are fitted again.
+    Were the fit linear, the squares of what a prediction moves would add up to the part of its variance
+    that the prior, not the rows, decides.
+    """
+    form, scale = form_of(data.kind, data.format, data.engine), _prior_scale(data, start)
+    centre = {parameter.name: parameter.prior for parameter in form.parameters}
+    centre |= start.parameters if start else {}
+    there = data if shapes is None else replace(data, work=shapes.work, ceilings=shapes.ceilings)
+
+    def refitted(moved: Mapping[str, float]) -> Solution:
+        return fit(data, centre={**centre, **moved}, choices=(solution.choices,), prior_scale=scale)
+
+    def log_times(found: Solution) -> Array:
+        return np.log(predict(form, there, found.parameters, found.choices, warm=False))
+
+    base = refitted({})
+    squares, untold = np.zeros(1), []
+    for parameter in form.parameters:
+        name, place = parameter.name, parameter.coordinate(centre[parameter.name])
+        other = refitted({name: float(parameter.value(np.asarray(place + _step(parameter, scale))))})
+        squares = squares + (log_times(other) - log_times(base)) ** 2
+        followed = parameter.coordinate(other.parameters[name]) - parameter.coordinate(base.parameters[name])
+        if abs(followed) > _UNTOLD * parameter.spread * scale:
+            untold.append(name)
+    return float(np.sqrt(np.mean(squares))), tuple(untold)
+
+
+def _step(parameter: Parameter, scale: float) -> float:
+    """Return a prior's spread, towards 0 for ratios that cannot pass 1."""
+    return -parameter.spread * scale if parameter.scale == "below_one" else parameter.spread * scale
+
+
+def _band(errors: Array, base: KernelFit | None, moved: float) -> tuple[float, float]:
+    """Return log-quantiles from rows left out, the profile there was, and what the prior decides."""
+    before = (-_UNKNOWN, _UNKNOWN) if base is None else (base.low, base.high)
+    return combined(quantiles(errors), len(errors), before, moved)
+
+
+def combined(
+    own: tuple[float, float], rows: int, before: tuple[float, float], moved: float
+) -> tuple[float, float]:
+    """Return log-quantiles of few rows, drawn to those there were, with what the prior decides.
+
+    Parameters
+    ----------
+    own, before : tuple of float
+        Log-quantiles 10 % and 90 % of `rows` rows left out, and of the profile, which counts as 4 rows.
+    moved : float
+        Standard deviation of logs of what the prior decides; it is added in squares.
+    """
+    low, high = (
+        np.sqrt(
+            (rows * new**2 + _PRIOR_POINTS * old**2) / (rows + _PRIOR_POINTS) + (_NORMAL_DECILE * moved) ** 2
+        )
+        for new, old in zip(own, before, strict=True)
     )
+    return -float(low), float(high)
 
 
-def merged(fits: Iterable[OwnFit], date: str) -> Iterator[tuple[str, str, Runtime]]:
+def _merged(fits: Iterable[_Kernel], date: str) -> Iterator[tuple[str, str, Runtime]]:
     """Yield device, software and profile: what there was, with own fits in the place of its kernels."""
     groups: dict[tuple[str, str], list[KernelFit]] = {}
     for made in fits:
-        groups.setdefault((made.device, made.software), []).append(made.kernel)
+        groups.setdefault((made.fit.device, made.fit.software), []).append(made.kernel)
     for (device, software), own in groups.items():
         base = runtime_near(device, software)
         kept = {(kernel.kind, kernel.format): kernel for kernel in base.kernels}

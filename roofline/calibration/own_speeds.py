@@ -1,120 +1,283 @@
-"""Fits of somebody's own whole-model speeds: bandwidth reached and host time per layer."""
+"""Fits of somebody's own whole-model speeds: of whole passes, or of the host beside measured kernels."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from roofline.calibration.fitting import rounded
 from roofline.calibration.measured_files import MeasuredFile
-from roofline.calibration.own_fits import OwnFit, Refused
-from roofline.calibration.whole_model_fits import Speeds, fit_speeds, whole_model_runtime
-from roofline.calibration.whole_model_predictions import predict_whole_models, whole_model_groups
+from roofline.calibration.own_fits import OwnFit, Refused, combined
+from roofline.calibration.pass_fits import (
+    PRIOR,
+    Passes,
+    alone,
+    fit_passes,
+    pass_runtime,
+    passes_of,
+    predicted_s,
+)
+from roofline.calibration.served_fits import Iterations, fit_host
+from roofline.calibration.whole_model_metrics import ITERATION, METRICS
+from roofline.calibration.whole_model_predictions import (
+    iteration_s,
+    predict_whole_models,
+    whole_model_groups,
+)
 from roofline.errors import InvalidSpecError, RooflineError
-from roofline.graph.step import Segment, Sequences, Step
 from roofline.scenario import Scenario
-from roofline.timing.cost import arithmetic
-from roofline.timing.runtime import Runtime
+from roofline.timing.runtime import HostTime, Runtime
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["fit_whole_models"]
 
-_FEWEST_SPEEDS = 3
-_LONG_PROMPT = 64.0
+Array = NDArray[np.float64]
+Group = tuple[Scenario, "pd.DataFrame"]
+
+_OWN: Final = "own measurement"
+_FEWEST_ROWS: Final = 3
+#: A factor of two either way where nothing was known before, an estimate.
+_UNKNOWN: Final = float(np.log(2.0))
+#: Time per token of a loaded server holds prefills of other requests, but not where there is one request.
+_ALONE_TOO: Final = ("tpot_mean_ms", "tpot_median_ms", "itl_mean_ms")
+_PHASES: Final = ("decode", "prefill")
+#: Two passes that tables of few models lack: one that reads little and one that reads much, as factors.
+_SIZES: Final = (0.1, 10.0)
+_UNTOLD: Final = 0.5
 
 
 def fit_whole_models(
     file: MeasuredFile, date: str
 ) -> tuple[list[OwnFit], list[Refused], list[tuple[str, str, Runtime]]]:
-    """Return a profile of every device and software with batch-1 decode speeds in a table.
+    """Return fits and a profile of every device and software with speeds in a table.
 
     Notes
     -----
-    The form is that of the shipped whole-model profiles, whose prior decides where rows are few. One
-    device, rows of batch 1: what is read per token is the weights at the row's format.
+    Where the profile there is was fitted kernel by kernel, as those of serving software are, it is kept
+    and the host's times are fitted to decode iterations. Elsewhere rows of one sequence on one device
+    give the shares of bandwidth and peak that whole passes reach, starting from the profile.
     """
     usable = predict_whole_models(file)
-    groups: dict[tuple[str, str], list[tuple[Scenario, pd.DataFrame]]] = {}
-    for scenario, rows in whole_model_groups(file, usable.skipped == ""):
-        alone = rows[(rows["batch"] == 1.0) & (rows["device_count"] == 1.0)]
-        if len(alone):
-            device = scenario.deployment.system.name
-            groups.setdefault((str(rows["device_name"].iloc[0]), str(alone["runtime"].iloc[0])), []).append(
-                (scenario, alone.assign(system=device))
-            )
+    skipped = usable.skipped != ""
+    refused = [
+        Refused(what=f"{int((usable.skipped == reason).sum())} rows", reason=str(reason))
+        for reason in sorted(set(usable.skipped[skipped]))
+    ]
+    groups: dict[tuple[str, str], list[Group]] = {}
+    for scenario, rows in whole_model_groups(file, ~skipped):
+        key = str(rows["device_name"].iloc[0]), str(rows["framework"].iloc[0] or "own")
+        groups.setdefault(key, []).append((scenario, rows.assign(source=_OWN)))
     fits: list[OwnFit] = []
-    refused: list[Refused] = []
     profiles: list[tuple[str, str, Runtime]] = []
-    for (device, software), parts in groups.items():
+    for (device, framework), parts in groups.items():
+        software = str(parts[0][1]["runtime"].iloc[0]) or framework
+        base = parts[0][0].deployment.runtime
+        timed = any(kernel.low < kernel.high for kernel in base.kernels)
         try:
-            speeds = _speeds(device, software, parts)
-            made = fit_speeds(speeds)
+            make = _host_of if timed else _passes_of
+            made, runtime = make(device, software, parts, date, usable.error)
         except RooflineError as error:
             refused.append(Refused(what=f"{device} {software}", reason=str(error)))
             continue
-        framework = parts[0][1]["framework"].iloc[0] or "own"
-        runtime = whole_model_runtime([made], made.errors, device=device, software=software, date=date)
+        fits += made
         profiles.append((device, f"{framework} ", runtime))
-        index = np.concatenate([rows.index.to_numpy() for _, rows in parts])
-        fits.append(
-            OwnFit(
-                device=device,
-                software=software,
-                kernel=runtime.kernels[0],
-                before=float(np.median(np.abs(usable.error[index]))),
-                after=float(np.median(np.abs(np.exp(-made.errors) - 1.0))),
-            )
-        )
     return fits, refused, profiles
 
 
-def _speeds(device: str, software: str, parts: list[tuple[Scenario, "pd.DataFrame"]]) -> Speeds:
-    decode: list[tuple[float, float, float]] = []
-    prefill: list[tuple[float, float, float]] = []
-    first = parts[0][0].deployment
-    for scenario, rows in parts:
-        deployment = scenario.deployment
-        layers = float(sum(deployment.model.layer_counts().values()))
-        one = deployment.time(_token_step(1.0), "decode", keep_rows=False, tables=("tensor",))
-        read = float(sum(one.bytes_by_tensor.get(name, 0.0) for name in ("weight", "expert_weight")))
-        for _, row in rows.iterrows():
-            seconds = _seconds(row)
-            if row["metric"] in ("decode_tok_s", "tpot_ms", "itl_ms"):
-                decode.append((read, layers, seconds))
-            elif row["metric"] in ("prefill_tok_s", "ttft_ms") and row["prompt_len"] >= _LONG_PROMPT:
-                step = _token_step(float(row["prompt_len"]))
-                flops = deployment.time(step, "prefill", keep_rows=False, tables=()).flops
-                prefill.append((float(flops), layers, seconds))
-    if len(decode) < _FEWEST_SPEEDS:
-        raise InvalidSpecError(f"{len(decode)} decode speeds at batch 1; want at least {_FEWEST_SPEEDS}")
-    if len({row[:2] for row in decode}) < 2:
-        raise InvalidSpecError("all decode speeds are of one model and format; want at least two")
-    columns = np.array(decode)
-    prompts = np.array(prefill).reshape(-1, 3)
-    engine = next(iter(first.system.device.engine.values()))
-    return Speeds(
+# ------------------------------------------------------------------ whole passes
+
+
+def _passes_of(
+    device: str, software: str, parts: list[Group], date: str, errors: Array
+) -> tuple[list[OwnFit], Runtime]:
+    """Return fits of decode and prefill passes of one sequence, and the profile they make."""
+    rows: list[tuple[Mapping[str, Any], Scenario, Any]] = [
+        ({"software": software}, scenario, row)
+        for scenario, group in parts
+        for _, row in group.iterrows()
+        if alone(row)
+    ]
+    if len(rows) < _FEWEST_ROWS:
+        raise InvalidSpecError(
+            f"{len(rows)} speeds of one sequence on one device; want at least {_FEWEST_ROWS}"
+        )
+    base = parts[0][0].deployment.runtime
+    passes, centre = passes_of(rows), _centre(base)
+    found = fit_passes(passes, centre)
+    before = {phase: _band_of(base, phase) for phase in _PHASES}
+    runtime = pass_runtime(
+        [found],
+        errors={phase: found.errors_of(phase) for phase in _PHASES},
+        everyone={phase: _as_errors(before[phase]) for phase in _PHASES},
         device=device,
         software=software,
-        source="own measurement",
-        bytes_per_s=float(next(iter(first.system.device.memory.values())).bandwidth_bytes_per_s),
-        flops_per_s=float(arithmetic(engine, "bf16")[1]),
-        read_bytes=columns[:, 0],
-        layers=columns[:, 1],
-        decode_s=columns[:, 2],
-        prefill_flops=prompts[:, 0],
-        prefill_layers=prompts[:, 1],
-        prefill_s=prompts[:, 2],
+        date=date,
     )
+    moved, untold = _prior_decides(passes, centre)
+    bands = {phase: _widened(runtime.host.spread(phase), moved[phase]) for phase in _PHASES}
+    host = replace(
+        runtime.host,
+        low_of={phase: rounded(low) for phase, (low, _) in bands.items()},
+        high_of={phase: rounded(high) for phase, (_, high) in bands.items()},
+    )
+    index = np.array([row.name for _, _, row in rows])
+    made = [
+        OwnFit(
+            device=device,
+            software=software,
+            kind=phase,
+            format="*",
+            points=int(own.sum()),
+            parameters={name: rounded(value) for name, value in found.shared.items()},
+            before=float(np.median(np.abs(errors[index[own]]))),
+            after=float(np.median(np.abs(np.expm1(-found.errors[own])))),
+            band_before=before[phase] if base.host.points else None,
+            band=bands[phase],
+            untold=untold,
+        )
+        for phase in _PHASES
+        if (own := passes.phase == phase).any()
+    ]
+    return made, replace(runtime, host=host)
 
 
-def _token_step(tokens: float) -> Step:
-    segment = Segment(tokens=tokens)
-    return Step(sequences=(Sequences(count=1.0, new=(segment,), past=(), logit_tokens=1.0),))
+def _centre(base: Runtime) -> Mapping[str, float]:
+    """Return what the profile says of whole passes; nothing where these rows made it."""
+    kernel, _ = base.fit_for("*", "*")
+    if kernel is None or base.host.source.startswith(_OWN) or base.host.per_layer_s <= 0.0:
+        return {}
+    shares = {name: kernel.parameters[name] for name in ("memory_fraction", "compute_fraction")}
+    return {**shares, "per_layer_s": base.host.per_layer_s}
 
 
-def _seconds(row: Any) -> float:
-    """Return the time a speed stands for: of one token, or of the whole prompt [s]."""
-    value = float(row["value_number"])
-    if row["metric"] == "prefill_tok_s":
-        return float(row["prompt_len"]) / value
-    return 1.0 / value if row["metric"] == "decode_tok_s" else value * float(row["unit_size"])
+def _band_of(base: Runtime, phase: str) -> tuple[float, float]:
+    low, high = base.host.spread(phase)
+    known = low < high and not base.host.source.startswith(_OWN)
+    return (low, high) if known else (-_UNKNOWN, _UNKNOWN)
+
+
+def _as_errors(band: tuple[float, float]) -> Array:
+    """Return errors whose mean square is that of a band's standard deviation."""
+    half = (band[1] - band[0]) / 2.0 / 1.2816
+    return np.array([-half, half])
+
+
+def _widened(band: tuple[float, float], moved: float) -> tuple[float, float]:
+    low, high = band
+    extra = 1.2816 * moved
+    return -float(np.hypot(low, extra)), float(np.hypot(high, extra))
+
+
+def _prior_decides(
+    passes: Passes, centre: Mapping[str, float]
+) -> tuple[Mapping[str, float], tuple[str, ...]]:
+    """Return how far passes of other sizes follow the prior, by phase, and which parameters do.
+
+    As in `own_fits`: each centre is moved by its spread, and the rows are fitted again.
+    """
+    start = {name: middle for name, (middle, _) in PRIOR.items()} | dict(centre)
+    base = fit_passes(passes, start)
+    squares, untold = np.zeros(len(_SIZES) * len(passes.phase)), []
+    others = [
+        replace(passes, compute_s=size * passes.compute_s, memory_s=size * passes.memory_s) for size in _SIZES
+    ]
+    for name, (_, spread) in PRIOR.items():
+        moved = fit_passes(passes, {**start, name: start[name] * float(np.exp(spread))})
+        squares += (
+            np.concatenate([np.log(predicted_s(part, moved) / predicted_s(part, base)) for part in others])
+            ** 2
+        )
+        if abs(np.log(moved.shared[name] / base.shared[name])) > _UNTOLD * spread:
+            untold.append(name)
+    phases = np.tile(passes.phase, len(_SIZES))
+    return {
+        phase: float(np.sqrt(np.mean(squares[phases == phase]))) if (phases == phase).any() else 0.0
+        for phase in _PHASES
+    }, tuple(untold)
+
+
+# ------------------------------------------------------------------ the host of served models
+
+
+def _host_of(
+    device: str, software: str, parts: list[Group], date: str, errors: Array
+) -> tuple[list[OwnFit], Runtime]:
+    """Return a fit of the host's times to decode iterations, and the profile with it."""
+    base = parts[0][0].deployment.runtime
+    idle = replace(base, host=HostTime(composition=base.host.composition))
+    together = base.host.composition.get("decode", "max")
+    columns: dict[str, list[Any]] = {name: [] for name in Iterations.__dataclass_fields__}
+    index: list[int] = []
+    for scenario, group in parts:
+        rows = group[_iterations(group)]
+        if rows.empty:
+            continue
+        deployment = replace(scenario.deployment, runtime=idle)
+        kernels = iteration_s(replace(scenario, deployment=deployment), rows)
+        count = len(rows)
+        columns["model"] += [deployment.model.name] * count
+        for name, value in (("device_s", kernels.value), ("low_s", kernels.low), ("high_s", kernels.high)):
+            columns[name] += [*np.broadcast_to(value, count)]
+        columns["layers"] += [float(sum(deployment.model.layer_counts().values()))] * count
+        columns["sequences"] += [*(rows["batch"] / deployment.parallelism.data)]
+        columns["measured_s"] += [*_seconds(rows)]
+        index += [*rows.index]
+    if len(index) < _FEWEST_ROWS:
+        raise InvalidSpecError(
+            f"{len(index)} decode iterations (itl, or time per token of one request); "
+            f"want at least {_FEWEST_ROWS}"
+        )
+    if len(set(columns["model"])) == 1:
+        columns["model"] = [f"{name} {row}" for row, name in enumerate(columns["model"])]
+    data = Iterations(
+        **{name: np.array(part, dtype=object if name == "model" else float) for name, part in columns.items()}
+    )
+    found = fit_host(data, together)
+    before = _band_of(base, "decode")
+    band = combined((found.low, found.high), len(index), before, 0.0)
+    seconds: dict[str, Any] = {name: rounded(value) for name, value in found.seconds.items()}
+    host = replace(
+        base.host,
+        **seconds,
+        low=rounded(band[0]),
+        high=rounded(band[1]),
+        low_of={},
+        high_of={},
+        basis="measured",
+        points=len(index),
+        source=f"{_OWN}: {software}, decode iterations",
+    )
+    made = OwnFit(
+        device=device,
+        software=software,
+        kind="decode",
+        format="*",
+        points=len(index),
+        parameters=seconds,
+        before=float(np.median(np.abs(errors[index]))),
+        after=float(np.median(np.abs(np.expm1(-found.errors)))),
+        band_before=before if base.host.points else None,
+        band=band,
+    )
+    return [made], replace(base, device=device, software=software, date=date, host=host)
+
+
+def _iterations(rows: "pd.DataFrame") -> NDArray[np.bool_]:
+    """Return which rows time one decode iteration."""
+    plain = rows["metric"].map(lambda name: METRICS[name] is ITERATION).to_numpy(bool)
+    one = (rows["batch"] == 1.0).to_numpy() & rows["metric"].isin(_ALONE_TOO).to_numpy()
+    rates = (rows["batch"] == 1.0).to_numpy() & (rows["metric"] == "decode_tok_s").to_numpy()
+    chosen: NDArray[np.bool_] = plain | one | rates
+    return chosen
+
+
+def _seconds(rows: "pd.DataFrame") -> Array:
+    """Return the iterations that rows state as times or as rates of one sequence [s]."""
+    value = rows["value_number"].to_numpy(float)
+    rate = rows["metric"].map(lambda name: METRICS[name].rate).to_numpy(bool)
+    times: Array = np.where(rate, 1.0 / value, value * rows["unit_size"].to_numpy(float))
+    return times

@@ -19,6 +19,7 @@ from roofline.scenario import Scenario
 from roofline.timing.runtime import HostTime, KernelFit, Runtime, datasheet_runtime
 
 __all__ = [
+    "PRIOR",
     "PassFit",
     "Passes",
     "alone",
@@ -28,6 +29,7 @@ __all__ = [
     "lent_errors",
     "pass_runtime",
     "passes_of",
+    "predicted_s",
     "read_passes",
 ]
 
@@ -43,7 +45,7 @@ _LONG_PROMPT: Final = 64.0
 _FEWEST_ROWS: Final = 2
 #: Centre and spread of the logarithms of reached bandwidth, reached peak and host time per layer, over
 #: the engines of docs/decisions/0003-latency-forms.md.
-_PRIOR: Final = {
+PRIOR: Final[dict[str, tuple[float, float]]] = {
     "memory_fraction": (0.75, 0.25),
     "compute_fraction": (0.4, 0.7),
     "per_layer_s": (8e-5, 0.8),
@@ -244,14 +246,22 @@ def _predicted_s(passes: Passes, point: Array, formats: tuple[str, ...]) -> Arra
     return whole_s
 
 
+def predicted_s(passes: Passes, fit: PassFit) -> Array:
+    """Return the time of every pass under a fit [s]."""
+    point = [float(np.log(fit.shared[name])) for name in PRIOR]
+    for reached in fit.by_format.values():
+        point += [float(np.log(reached[name] / fit.shared[name])) for name in _FORMAT_PRIOR]
+    return _predicted_s(passes, np.array(point), tuple(fit.by_format))
+
+
 def _solved(
     passes: Passes, keep: NDArray[np.bool_], formats: tuple[str, ...], middle: Mapping[str, float]
 ) -> tuple[Array, Array]:
     """Return the best point and its standard errors, from the passes that are kept."""
     from scipy.optimize import least_squares
 
-    centre = np.concatenate((np.log([middle[name] for name in _PRIOR]), np.zeros(2 * len(formats))))
-    width = np.array([spread for _, spread in _PRIOR.values()] + [*_FORMAT_PRIOR.values()] * len(formats))
+    centre = np.concatenate((np.log([middle[name] for name in PRIOR]), np.zeros(2 * len(formats))))
+    width = np.array([spread for _, spread in PRIOR.values()] + [*_FORMAT_PRIOR.values()] * len(formats))
 
     def residuals(point: Array) -> Array:
         missed = robust(np.log(_predicted_s(passes, point, formats) / passes.measured_s)[keep])
@@ -283,7 +293,7 @@ def fit_passes(passes: Passes, centre: Mapping[str, float] | None = None) -> Pas
     docs/decisions/0003-latency-forms.md (why a sum, and why per layer).
     """
     formats = passes.formats
-    middle = {name: value for name, (value, _) in _PRIOR.items()} | dict(centre or {})
+    middle = {name: value for name, (value, _) in PRIOR.items()} | dict(centre or {})
     everything = np.ones(len(passes.measured_s), dtype=bool)
     point, errors = _solved(passes, everything, formats, middle)
     models = sorted(set(passes.model))
@@ -297,7 +307,7 @@ def fit_passes(passes: Passes, centre: Mapping[str, float] | None = None) -> Pas
         held_out[own] = np.log(passes.measured_s / _predicted_s(passes, other, formats))[own]
     return PassFit(
         passes=passes,
-        shared=dict(zip(_PRIOR, map(float, np.exp(point[:3])), strict=True)),
+        shared=dict(zip(PRIOR, map(float, np.exp(point[:3])), strict=True)),
         by_format={
             name: {
                 "memory_fraction": float(np.exp(point[0] + point[3 + 2 * index])),
@@ -305,7 +315,7 @@ def fit_passes(passes: Passes, centre: Mapping[str, float] | None = None) -> Pas
             }
             for index, name in enumerate(formats)
         },
-        standard_errors=dict(zip(_PRIOR, map(float, errors[:3]), strict=True)),
+        standard_errors=dict(zip(PRIOR, map(float, errors[:3]), strict=True)),
         errors=held_out,
     )
 
@@ -326,7 +336,7 @@ def _middle(fits: list[PassFit]) -> _Middle:
         phase = "prefill" if name == "compute_fraction" else "decode"
         return [fit for fit in fits if phase in fit.passes.phase] or fits
 
-    shared = {name: _median(fit.shared[name] for fit in seen(name)) for name in _PRIOR}
+    shared = {name: _median(fit.shared[name] for fit in seen(name)) for name in PRIOR}
 
     def reached(format: str, name: str) -> float:
         own = [fit for fit in seen(name) if format in fit.by_format]
@@ -383,7 +393,7 @@ def lent_errors(fits: list[PassFit]) -> list[tuple[PassFit, Array]]:
         others = lenders(fits, family=family_of(device), framework=framework, without=device)
         if others:
             middle = _middle(others)
-            point = [float(np.log(middle.shared[name])) for name in _PRIOR]
+            point = [float(np.log(middle.shared[name])) for name in PRIOR]
             for reached in middle.by_format.values():
                 point += [np.log(reached[key] / middle.shared[key]) for key in _FORMAT_PRIOR]
             predicted_s = _predicted_s(fit.passes, np.array(point), tuple(middle.by_format))
@@ -430,7 +440,7 @@ def pass_runtime(
         name: first.standard_errors[name]
         if len(fits) == 1
         else float(np.std(np.log([fit.shared[name] for fit in fits]), ddof=1))
-        for name in _PRIOR
+        for name in PRIOR
     }
 
     def kernel(kind: str, format: str, reached: Mapping[str, float]) -> KernelFit:

@@ -1,43 +1,39 @@
 """A small decoder with random weights, run on this machine and predicted for it."""
 
-import json
-import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from roofline.analysis import analyze
+from roofline.calibration.campaign import Campaign, Probe, first_quartile
+from roofline.calibration.kernel_bench import KernelBench
 from roofline.calibration.machine import Machine, import_torch
 from roofline.calibration.scores import Score, score
-from roofline.errors import InvalidSpecError, MissingDependencyError, UnknownNameError
-from roofline.report import Report
-from roofline.settings import Settings
+from roofline.calibration.small_decoder import DECODER, SmallDecoder, predicted_report
+from roofline.catalog.files import folders
+from roofline.errors import InvalidSpecError, UnknownNameError
 
-__all__ = ["Check", "SelfCheck", "host_times", "self_check"]
+__all__ = ["SLOWED", "Check", "SelfCheck", "self_check"]
 
-#: A decoder whose 0.34 billion weights no cache holds, with shapes that calibration does not measure.
-_DECODER: Final[dict[str, Any]] = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048,
-    "intermediate_size": 5632, "num_hidden_layers": 6, "num_attention_heads": 16, "num_key_value_heads": 4,
-    "head_dim": 128, "vocab_size": 16384, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": False, "torch_dtype": "bfloat16", "hidden_act": "silu",
-}  # fmt: skip
-#: One whose layers do almost nothing: what is left is the host's time.
-_TINY: Final = {**_DECODER, "hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2,
-                "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 256}  # fmt: skip
-_TINY_LAYERS: Final = (2, 10)
 _PROMPTS: Final = ((1, 48), (1, 160), (2, 224))
 _DECODES: Final = ((1, 80), (1, 600), (3, 300))
-_REPEATS: Final = 7
+#: A measurement beside slower probes than that is made again, so often at most.
+SLOWED: Final = 1.3
+_MOST_TRIES: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One point: what was run, its time and the prediction [s]."""
+    """One point: what was run, its time and the prediction [s].
+
+    Parameters
+    ----------
+    slowed : float
+        How many times longer fixed passes took beside it than at the machine's best while it was
+        calibrated; 1 where that is not known.
+    """
 
     phase: str
     batch: int
@@ -47,6 +43,7 @@ class Check:
     low_s: float
     high_s: float
     ideal_s: float
+    slowed: float
 
     @property
     def error(self) -> float:
@@ -69,79 +66,6 @@ class SelfCheck:
             for name in ("measured", "predicted", "low", "high", "ideal")
         }
         return score(**columns, seconds=columns["measured"])
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependencyError("the self-check needs transformers: pip install transformers") from error
-    return transformers
-
-
-class _Decoder:
-    """A decoder with random weights on the machine's engine."""
-
-    def __init__(self, machine: Machine, config: Mapping[str, Any], dtype: str) -> None:
-        self.torch, self.machine = import_torch(), machine
-        transformers = _transformers()
-        transformers.logging.set_verbosity_error()
-        self.torch.manual_seed(0)
-        settings = transformers.LlamaConfig(**{k: v for k, v in config.items() if k != "architectures"})
-        settings._attn_implementation = "sdpa"
-        kind = {"bf16": self.torch.bfloat16, "fp32": self.torch.float32}[dtype]
-        self.model = transformers.LlamaForCausalLM(settings).to(kind).to(machine.kind).eval()
-        self.cache_type = transformers.DynamicCache
-        self.vocabulary = int(config["vocab_size"])
-
-    def _tokens(self, batch: int, count: int) -> Any:
-        return self.torch.randint(0, self.vocabulary, (batch, count), device=self.machine.kind)
-
-    def _run(self, tokens: Any, cache: Any) -> Any:
-        return self.model(
-            input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).past_key_values
-
-    def prefill_s(self, batch: int, prompt: int) -> float:
-        """Time of a prompt [s]."""
-        tokens = self._tokens(batch, prompt)
-        return self._timed(lambda: self._run(tokens, self.cache_type()))
-
-    def decode_s(self, batch: int, context: int) -> float:
-        """Time of one more token after `context` cached ones [s]."""
-        with self.torch.inference_mode():
-            cache = self._run(self._tokens(batch, context), self.cache_type())
-        token = self._tokens(batch, 1)
-
-        def step() -> None:
-            self._run(token, cache)
-            cache.crop(-1)
-
-        return self._timed(step)
-
-    def _timed(self, call: Callable[[], Any]) -> float:
-        times = []
-        with self.torch.inference_mode():
-            call()
-            for _ in range(_REPEATS):
-                self._wait()
-                start = time.perf_counter()
-                call()
-                self._wait()
-                times.append(time.perf_counter() - start)
-        return sorted(times)[len(times) // 4]
-
-    def _wait(self) -> None:
-        if self.machine.kind == "cuda":
-            self.torch.cuda.synchronize()
-
-
-def _report(config: Mapping[str, Any], device: str, software: str, **workload: float) -> Report:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config), encoding="utf-8")
-        settings = Settings(model=str(path), hardware=device, software=software, **workload)  # type: ignore[arg-type]
-        return analyze(settings.scenario())
 
 
 def self_check(
@@ -178,50 +102,66 @@ def self_check(
         )
     if threads is not None:
         import_torch().set_num_threads(threads)
-    decoder = _Decoder(machine, _DECODER, "bf16")
+    decoder = SmallDecoder(machine, DECODER)
+    watch = _Watch(KernelBench(import_torch(), machine), _at_its_best(device))
     checks = []
     for batch, prompt in _PROMPTS:
-        report = _report(_DECODER, device, software, batch=batch, prompt=prompt, output=1)
-        measured_s = decoder.prefill_s(batch, prompt)
-        checks.append(_check("prefill", batch, prompt, measured_s, report.ttft_s, report.prefill.ideal_s))
+        report = predicted_report(DECODER, device, software, batch=batch, prompt=prompt, output=1)
+        taken = watch.undisturbed(partial(decoder.prefill_times, batch, prompt))
+        checks.append(_check("prefill", batch, prompt, taken, report.ttft_s, report.prefill.ideal_s))
     for batch, context in _DECODES:
-        report = _report(_DECODER, device, software, batch=batch, context=context)
-        measured_s = decoder.decode_s(batch, context)
-        checks.append(_check("decode", batch, context, measured_s, report.tpot_s, report.decode.ideal_s))
+        report = predicted_report(DECODER, device, software, batch=batch, context=context)
+        taken = watch.undisturbed(partial(decoder.decode_times, batch, context))
+        checks.append(_check("decode", batch, context, taken, report.tpot_s, report.decode.ideal_s))
     return SelfCheck(device=device, checks=tuple(checks))
 
 
-def _check(phase: str, batch: int, tokens: int, measured_s: float, time_s: Any, ideal_s: Any) -> Check:
+def _at_its_best(device: str) -> Probe | None:
+    """Return the probes of the machine's best while it was calibrated; None where no campaign is found."""
+    for fits in folders("fits"):
+        best = Campaign(folder=fits.parent / "campaigns" / device, device=device).best_probe()
+        if best is not None:
+            return best
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    seconds: float
+    slowed: float
+
+
+class _Watch:
+    """Measures beside probes, again where something slowed them."""
+
+    def __init__(self, bench: KernelBench, best: Probe | None) -> None:
+        self.bench, self.best = bench, best
+
+    def _slowed(self) -> float:
+        if self.best is None:
+            return 1.0
+        now = self.bench.probe()
+        return max(now.product_s / self.best.product_s, now.read_s / self.best.read_s)
+
+    def undisturbed(self, times: Callable[[], list[float]]) -> _Taken:
+        """Return the least disturbed of a few tries."""
+        tries: list[_Taken] = []
+        while len(tries) < _MOST_TRIES and (not tries or tries[-1].slowed > SLOWED):
+            before = self._slowed()
+            seconds = first_quartile(times())
+            tries.append(_Taken(seconds=seconds, slowed=max(before, self._slowed())))
+        return min(tries, key=lambda one: one.slowed)
+
+
+def _check(phase: str, batch: int, tokens: int, taken: _Taken, time_s: Any, ideal_s: Any) -> Check:
     return Check(
         phase=phase,
         batch=batch,
         tokens=tokens,
-        measured_s=measured_s,
+        measured_s=taken.seconds,
         predicted_s=float(time_s.value),
         low_s=float(time_s.low),
         high_s=float(time_s.high),
         ideal_s=float(ideal_s),
+        slowed=taken.slowed,
     )
-
-
-def host_times(machine: Machine, device: str, software: str) -> dict[str, float]:
-    """Return host time per pass and per layer [s] from decoders that compute next to nothing.
-
-    What the profile predicts for their kernels is taken off, since kernel fits on a processor hold the
-    dispatch of each kernel already.
-
-    Raises
-    ------
-    MissingDependencyError
-        If torch or transformers is not installed.
-    """
-    measured, predicted = [], []
-    for layers in _TINY_LAYERS:
-        config = {**_TINY, "num_hidden_layers": layers}
-        measured.append(_Decoder(machine, config, "bf16").decode_s(1, 32))
-        report = _report(config, device, software, context=32)
-        predicted.append(float(report.decode.time_s.value) - float(report.decode.host_s))
-    few, many = _TINY_LAYERS
-    rest = [time_s - kernels_s for time_s, kernels_s in zip(measured, predicted, strict=True)]
-    per_layer_s = max((rest[1] - rest[0]) / (many - few), 0.0)
-    return {"per_pass_s": max(rest[0] - few * per_layer_s, 0.0), "per_layer_s": per_layer_s}

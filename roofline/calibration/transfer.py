@@ -125,7 +125,8 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
     """
     if not donors:
         raise InvalidSpecError("nothing to carry over: no donors")
-    form = form_of(donors[0].data.kind, donors[0].data.format)
+    first = donors[0].data
+    form = form_of(first.kind, first.format, first.engine)
     counted = Counter(tuple(sorted(donor.solution.choices.items())) for donor in donors)
     choices = dict(counted.most_common(1)[0][0])
     donors = tuple(donor for donor in donors if donor.solution.choices.get("rows") == choices.get("rows"))

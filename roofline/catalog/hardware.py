@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from roofline.catalog.files import find, read_toml
+from roofline.catalog.files import find, names_in, read_toml
 from roofline.catalog.sourced import Sourced, read_into, unwrap, validated
 from roofline.hardware.device import FILE_CONFIG, Device
 from roofline.hardware.link import Link
@@ -52,6 +52,9 @@ def load_storage(name: str) -> Sourced[Storage]:
 def load_system(name: str, *, devices: float | None = None) -> Sourced[System]:
     """Return a system by name, or `devices` of one device joined by the link its file names.
 
+    What calibration measured of a device's links and storage (files ``<device>_host_link``,
+    ``<device>_storage`` of a user's folder) comes before what its file names.
+
     A system's device count is replaced by `devices` where that is given.
     """
     path = find(name, "systems", "devices")
@@ -84,17 +87,25 @@ def load_system(name: str, *, devices: float | None = None) -> Sourced[System]:
     return Sourced(name=path.stem, value=system, citations=citations)
 
 
+def _measured_part(device: Sourced[Device], section: str, part: str) -> str | None:
+    """Return the name of a link or storage file that calibration wrote for a device; None for none."""
+    name = f"{device.name}_{part}"
+    return name if name in names_in(section) else None
+
+
 def _of_one_device(device: Sourced[Device], count: float) -> Sourced[System]:
     citations = device.citations
     links: dict[str, Link] = {}
     for use in ("peer", "host"):
-        if use in device.value.link:
-            loaded = load_link(device.value.link[use])
+        link = _measured_part(device, "links", f"{use}_link") or device.value.link.get(use)
+        if link is not None:
+            loaded = load_link(link)
             links[use] = loaded.value
             citations += loaded.citations
     storage = None
-    if device.value.storage:
-        kept = load_storage(device.value.storage[0])
+    stored = _measured_part(device, "storage", "storage") or next(iter(device.value.storage), None)
+    if stored is not None:
+        kept = load_storage(stored)
         storage = kept.value
         citations += kept.citations
     system = System(

@@ -1,6 +1,8 @@
 """`roofline calibrate`: profiles from this machine, or from somebody's own table."""
 
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,7 +13,7 @@ from roofline.cli.output import Format, FormatOption, as_json, write
 from roofline.errors import InvalidSpecError
 
 if TYPE_CHECKING:
-    from roofline.calibration.calibrate import Calibrated
+    from roofline.calibration.calibrate import Calibrated, CalibratedStorage
     from roofline.calibration.own_fits import OwnFit
 
 __all__ = ["EXAMPLES", "run"]
@@ -19,6 +21,7 @@ __all__ = ["EXAMPLES", "run"]
 EXAMPLES: Final = """
 roofline calibrate --folder mine --minutes 5
 roofline calibrate --folder mine --storage /data
+roofline calibrate --folder mine --ranks 2
 roofline calibrate --folder mine --from-table gemm_times.csv
 roofline calibrate --folder mine --from-table llama-bench.json --device rtx-4090
 """
@@ -56,6 +59,13 @@ def run(
         Path | None,
         typer.Option(metavar="FOLDER", help="Measure reads of the storage that holds this folder instead."),
     ] = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option(
+            help="Measure collectives between that many processes. [default: all CUDA devices]",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="The weight format, for rows that do not name one.", show_default=False)
     ] = None,
@@ -77,27 +87,29 @@ def run(
     listed = os.environ.get("ROOFLINE_CATALOG", "").split(os.pathsep)
     if str(own) not in listed:
         os.environ["ROOFLINE_CATALOG"] = os.pathsep.join([str(own), *(part for part in listed if part)])
+    if from_table is None and not minutes > 0:
+        raise InvalidSpecError(f"--minutes: want more than 0, got {minutes:g}")
     if storage is not None:
-        write(_storage(storage, own, form))
+        write(_storage(storage, own, device, minutes, form))
         return
     if from_table is not None:
         said = {"device": device, "quant": weights}
         made = calibrate_table(from_table, own, {key: text for key, text in said.items() if text})
     else:
-        if not minutes > 0:
-            raise InvalidSpecError(f"--minutes: want more than 0, got {minutes:g}")
         from roofline.calibration.machine import this_machine
 
         machine = this_machine(None if engine is None else engine.value)
-        made = calibrate_machine(
-            machine,
-            own,
-            seconds=60.0 * minutes,
-            device=device,
-            threads=threads,
-            even_if_busy=busy,
-            told=_progress,
-        )
+        with _interruptible():
+            made = calibrate_machine(
+                machine,
+                own,
+                seconds=60.0 * minutes,
+                device=device,
+                threads=threads,
+                even_if_busy=busy,
+                ranks=ranks,
+                told=_progress,
+            )
         typer.echo("", err=True)
     if form is Format.JSON:
         write(as_json(_document(made)))
@@ -107,27 +119,29 @@ def run(
         typer.echo(f"To use it: export ROOFLINE_CATALOG={own}", err=True)
 
 
-def _storage(folder: Path, own: Path, form: Format) -> str:
-    """Measure storage, keep the raw rates in a campaign, and show them."""
-    from datetime import date
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say at Ctrl-C that nothing is lost, and leave as shells expect."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\nInterrupted: what was measured is kept, and the same command goes on.", err=True)
+        raise typer.Exit(130) from None
 
-    from roofline.calibration.storage_speed import measure_storage
+
+def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: Format) -> str:
+    """Measure storage, write its file, and show rates and fit."""
+    from roofline.calibration.calibrate import THIS_MACHINE, calibrate_storage
+    from roofline.calibration.machine import this_machine
+    from roofline.catalog.hardware import load_device
     from roofline.cli.tables import quantity, render_table
 
-    found = list(measure_storage(folder))
-    raw = [
-        (one.order, str(one.block_bytes), str(one.queue_depth), repr(one.bytes_per_s), one.method)
-        for one in found
-    ]
-    names = ("order", "block_bytes", "queue_depth", "bytes_per_s", "method")
-    kept = own / "campaigns" / f"storage_{date.today().isoformat()}.csv"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    table = render_table(names, raw, Format.CSV)
-    write(table, kept)
+    name = load_device(device).name if device is not None else this_machine().device or THIS_MACHINE
+    with _interruptible():
+        made = calibrate_storage(stored, own, device=name, seconds=60.0 * minutes, told=_progress)
+    typer.echo("", err=True)
     if form is Format.JSON:
-        return as_json([dict(zip(names, row, strict=True)) for row in raw])
-    if form is Format.CSV:
-        return table
+        return as_json(_storage_document(made))
     rows = [
         (
             one.order,
@@ -136,23 +150,57 @@ def _storage(folder: Path, own: Path, form: Format) -> str:
             quantity(one.bytes_per_s, "B/s"),
             one.method,
         )
-        for one in found
+        for one in made.speeds
     ]
-    shown = render_table(("order", "block [B]", "queue depth", "read rate", "by"), rows, form)
-    return f"{shown}\n\nWrote {kept}"
+    parts = [render_table(("order", "block [B]", "queue depth", "rate", "by"), rows, form)]
+    if form is Format.CSV:
+        return parts[0]
+    if made.fit is not None:
+        found = made.fit.storage
+        parts.append(
+            f"Fitted: {quantity(float(found.read_bandwidth_bytes_per_s), 'B/s')}, "
+            f"{quantity(float(found.read_latency_s), 's')} for a request, {found.queue_depth:g} at once.\n"
+            f"Median error {100 * made.fit.error:.0f} %; of reads in order, which were not fitted, "
+            f"{100 * made.fit.sequential_error:.0f} %.\n"
+            f"--offload flash on {made.device} uses it."
+        )
+    parts += [f"Doubtful: {doubt}" for doubt in made.doubts]
+    parts.append("\n".join(f"Wrote {path}" for path in made.written))
+    return "\n\n".join(parts)
 
 
-def _progress(done: int, total: int, point: Any) -> None:
+def _storage_document(made: "CalibratedStorage") -> dict[str, Any]:
+    fit = made.fit
+    return {
+        "device": made.device,
+        "rates": [dict(vars(one)) for one in made.speeds],
+        "fit": None
+        if fit is None
+        else {
+            "read_bandwidth_bytes_per_s": fit.storage.read_bandwidth_bytes_per_s,
+            "write_bandwidth_bytes_per_s": fit.storage.write_bandwidth_bytes_per_s,
+            "read_latency_s": fit.storage.read_latency_s,
+            "queue_depth": fit.storage.queue_depth,
+            "capacity_bytes": fit.storage.capacity_bytes,
+            "median_error": fit.error,
+            "median_error_sequential": None if math.isnan(fit.sequential_error) else fit.sequential_error,
+        },
+        "doubts": list(made.doubts),
+        "written": [str(path) for path in made.written],
+    }
+
+
+def _progress(done: int, total: int, what: str) -> None:
     width = 30
     filled = int(width * done / total)
-    shape = " ".join(f"{name}={size}" for name, size in point.shape.items())
-    text = f"[{'#' * filled}{'.' * (width - filled)}] {done}/{total} {point.op} {point.dtype} {shape}"
+    text = f"[{'#' * filled}{'.' * (width - filled)}] {done}/{total} {what}"
     typer.echo(f"\r{text[:100]:<100}", nl=False, err=True)
 
 
 #: Characters that stand for the best rate.
 _BAR: Final = 30
-_HEADER: Final = ("kind", "format", "device", "software", "points", "before", "left out", "80 % interval")
+_HEADER: Final = ("kind", "format", "device", "software", "points", "before", "left out",
+                  "80 % interval before", "now")  # fmt: skip
 
 
 def _sections(made: "Calibrated", form: Format) -> Iterator[str]:
@@ -167,6 +215,10 @@ def _sections(made: "Calibrated", form: Format) -> Iterator[str]:
         yield _host_link(made, form)
     for reason in made.left_out:
         yield f"Not measured: {reason}"
+    for fit in made.fits:
+        if fit.untold:
+            what, names = f"{fit.kind} {fit.format}", ", ".join(fit.untold)
+            yield f"Not told by the rows: {what}: {names}; kept, and the interval holds what that may cost"
     for refused in made.refused:
         yield f"Not fitted: {refused.what}: {refused.reason}"
     for doubt in made.doubts:
@@ -208,36 +260,38 @@ def _host_link(made: "Calibrated", form: Format) -> str:
 
 
 def _row(fit: "OwnFit") -> tuple[str, ...]:
-    import math
-
-    before = "none" if math.isnan(fit.before) else f"{100 * fit.before:.1f} %"
-    kernel = fit.kernel
     return (
-        kernel.kind,
-        kernel.format,
+        fit.kind,
+        fit.format,
         fit.device,
         fit.software,
-        f"{kernel.points}",
-        before,
+        f"{fit.points}",
+        "none" if math.isnan(fit.before) else f"{100 * fit.before:.1f} %",
         f"{100 * fit.after:.1f} %",
-        f"{100 * math.expm1(kernel.low):+.0f} to {100 * math.expm1(kernel.high):+.0f} %",
+        "none" if fit.band_before is None else _interval(fit.band_before),
+        _interval(fit.band),
     )
 
 
-def _document(made: "Calibrated") -> dict[str, Any]:
-    import math
+def _interval(band: tuple[float, float]) -> str:
+    low, high = band
+    return f"{100 * math.expm1(low):+.0f} to {100 * math.expm1(high):+.0f} %"
 
+
+def _document(made: "Calibrated") -> dict[str, Any]:
     return {
         "fits": [
             {
                 "device": fit.device,
                 "software": fit.software,
-                "kind": fit.kernel.kind,
-                "format": fit.kernel.format,
-                "points": fit.kernel.points,
-                "parameters": dict(fit.kernel.parameters),
-                "low": fit.kernel.low,
-                "high": fit.kernel.high,
+                "kind": fit.kind,
+                "format": fit.format,
+                "points": fit.points,
+                "parameters": dict(fit.parameters),
+                "low": fit.band[0],
+                "high": fit.band[1],
+                "before": None if fit.band_before is None else list(fit.band_before),
+                "not_told_by_the_rows": list(fit.untold),
                 "median_error_before": None if math.isnan(fit.before) else fit.before,
                 "median_error_left_out": fit.after,
             }

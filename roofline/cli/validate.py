@@ -101,7 +101,7 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
 
     from roofline.calibration.calibrate import THIS_MACHINE
     from roofline.calibration.machine import this_machine
-    from roofline.calibration.self_check import self_check
+    from roofline.calibration.self_check import SLOWED, self_check
     from roofline.cli.tables import quantity, render_table
 
     machine = this_machine()
@@ -110,13 +110,23 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
     if form is Format.JSON:
         points = [{**asdict(point), "error": point.error} for point in result.checks]
         return as_json({"device": result.device, "all": asdict(result.score), "points": points})
-    header = ("phase", "batch", "tokens", "measured", "predicted", "80 % interval", "ideal", "error")
+    header = (
+        "phase",
+        "batch",
+        "tokens",
+        "measured",
+        "predicted",
+        "80 % interval",
+        "ideal",
+        "error",
+        "slowed",
+    )
     rows = [
         (
             point.phase, str(point.batch), str(point.tokens), quantity(point.measured_s, "s"),
             quantity(point.predicted_s, "s"),
             f"{quantity(point.low_s, 's')} to {quantity(point.high_s, 's')}",
-            quantity(point.ideal_s, "s"), f"{100 * point.error:+.1f} %",
+            quantity(point.ideal_s, "s"), f"{100 * point.error:+.1f} %", f"{point.slowed:.2f} x",
         )
         for point in result.checks
     ]  # fmt: skip
@@ -125,7 +135,16 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
         return table
     found = result.score
     inside = f"{100 * found.covered:.0f} % inside the interval"
-    return f"{table}\n\nMedian error {100 * found.median:.1f} %, {inside}."
+    summary = (
+        f"{table}\n\nMedian error {100 * found.median:.1f} %, signed {100 * found.signed:+.1f} %, {inside}."
+    )
+    slowed = sum(point.slowed > SLOWED for point in result.checks)
+    if slowed:
+        summary += (
+            f"\nDoubtful: something slowed this machine by more than {SLOWED - 1:.0%} beside {slowed} of "
+            f"{len(result.checks)} points, against when it was calibrated."
+        )
+    return summary
 
 
 def _draw(result: "Validation", file: Path) -> None:

@@ -35,6 +35,7 @@ def gemm_rows(noise=0.0, **changed):
         software="vllm 1.0",
         kind="gemm",
         format="bf16",
+        engine="gpu",
         kernel="made up",
         source="this test",
         work=Work(
@@ -46,7 +47,7 @@ def gemm_rows(noise=0.0, **changed):
         times_s=np.ones(count),
         family=np.arange(count) // 2,
     )
-    times = predict(form_of("gemm", "bf16"), data, TRUE, {"wave_rounding": 0.0})
+    times = predict(form_of("gemm", "bf16", "gpu"), data, TRUE, {"wave_rounding": 0.0})
     return replace(data, times_s=times * np.exp(noise * random.standard_normal(count)), **changed)
 
 

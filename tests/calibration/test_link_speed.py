@@ -3,8 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.link_speed import cuda_copies, fit_line, host_link_file, measure_host_link
-from roofline.catalog.hardware import load_link
+from roofline.calibration.link_speed import (
+    Copies,
+    LinkFit,
+    cuda_copies,
+    fit_host_link,
+    fit_line,
+    host_link_file,
+    link_tasks,
+)
+from roofline.catalog.hardware import load_link, load_system
 from roofline.errors import InvalidSpecError
 
 pytest.importorskip("scipy")
@@ -39,16 +47,28 @@ def test_copies_that_show_no_bandwidth_are_refused(
         fit_line(sizes, times)
 
 
+def _measured(path: Path, copies: Copies) -> tuple[LinkFit, ...]:
+    for task in link_tasks(path, copies, software="pytorch 9.9"):
+        task.run()
+    return fit_host_link(path, software="pytorch 9.9")
+
+
 def test_the_link_of_a_campaign_is_a_file_of_the_catalogue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fits = measure_host_link(tmp_path / "host_link.csv", _copies, software="pytorch 9.9")
+    fits = _measured(tmp_path / "host_link.csv", _copies)
     links = tmp_path / "hardware" / "links"
     links.mkdir(parents=True)
     (links / "box_host_link.toml").write_text(host_link_file(fits, device="box"))
     monkeypatch.setenv("ROOFLINE_CATALOG", str(tmp_path))
     link = load_link("box_host_link").value
 
+    # An RTX 4090 whose link was measured takes that one in place of its file's.
+    (links / "nvidia_rtx_4090_host_link.toml").write_text(host_link_file(fits, device="nvidia_rtx_4090"))
+    used = load_system("rtx-4090").value.host_link
+
+    assert used is not None
+    np.testing.assert_allclose(used.bandwidth_bytes_per_s, 50e9, rtol=1e-4)
     assert len(fits) == 4
     np.testing.assert_allclose(link.bandwidth_bytes_per_s, 50e9, rtol=1e-4)
     np.testing.assert_allclose(link.latency_s, 5e-6, rtol=1e-3)
@@ -66,9 +86,9 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
         return _copies(direction, memory, size_bytes)
 
     with pytest.raises(KeyboardInterrupt):
-        measure_host_link(path, interrupted, software="pytorch 9.9")
+        _measured(path, interrupted)
     stopped_after = -1
-    fits = measure_host_link(path, interrupted, software="pytorch 9.9")
+    fits = _measured(path, interrupted)
 
     assert sum(fit.points for fit in fits) == len(asked) == len(set(asked)) == 36
 

@@ -30,6 +30,6 @@ def test_copies_and_reads_give_the_elementwise_fit_its_memory_fraction(tmp_path:
     path.write_text("\n".join(("device,software,op,dtype,m,n,latency_us", *rows)) + "\n")
     (fit,) = calibrate_table(path, tmp_path).fits
 
-    assert fit.kernel.kind == "elementwise"
-    assert fit.kernel.points == 8
-    np.testing.assert_allclose(fit.kernel.parameters["memory_fraction"], 0.8, rtol=0.03)
+    assert fit.kind == "elementwise"
+    assert fit.points == 8
+    np.testing.assert_allclose(fit.parameters["memory_fraction"], 0.8, rtol=0.03)
