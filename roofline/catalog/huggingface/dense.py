@@ -302,3 +302,21 @@ def read_geblm(config: Config) -> ModelSpec:
     config.only("normalization", "RMSNorm")
     config.ignore("swiglu")
     return decoder(config, Recipe())
+
+
+def read_chatglm(config: Config) -> ModelSpec:
+    """ChatGLM2 and 3 and GLM-4 in the publisher's own files: several query heads to a group of keys."""
+    config.only("add_bias_linear", False)
+    config.only("multi_query_attention", True)
+    config.only("rmsnorm", True)
+    config.only("post_layer_norm", True)
+    config.only("apply_residual_connection_post_layernorm", False)
+    config.only("pre_seq_len")
+    config.ignore(
+        "apply_query_key_layer_scaling attention_softmax_in_fp32 bias_dropout_fusion fp32_residual_connection "
+        "original_rope quantization_bit prefix_projection"
+    )
+    bias = config.flag("add_qkv_bias", default=False)
+    recipe = Recipe(biases=lambda _: Biases(projection=bias))
+    spec = decoder(config, recipe)
+    return replace(spec, context_tokens=float(config.count("seq_length", default=2048, most=10**9)))
