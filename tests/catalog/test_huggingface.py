@@ -22,6 +22,7 @@ MODELS: list[dict[str, Any]] = tomllib.loads(
 #: Models no block can express yet, and what is missing.
 INEXPRESSIBLE = {
     "deepseek-v4-flash": "compressed attention and hyper-connections",
+    "phi-3-small": "block-sparse attention in every second layer",
     "llama-3.2-11b-vision": "tile embeddings and gated layers of its image encoder",
 }
 #: Why a published file may be refused: no block for it, or half of it was left out when it was copied.

@@ -313,7 +313,7 @@ def read_chatglm(config: Config) -> ModelSpec:
     config.only("apply_residual_connection_post_layernorm", False)
     config.only("pre_seq_len")
     config.ignore(
-        "apply_query_key_layer_scaling attention_softmax_in_fp32 bias_dropout_fusion fp32_residual_connection "
+        "apply_query_key_layer_scaling bias_dropout_fusion fp32_residual_connection "
         "original_rope quantization_bit prefix_projection"
     )
     bias = config.flag("add_qkv_bias", default=False)
