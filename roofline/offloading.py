@@ -59,7 +59,7 @@ def offloaded(scenario: Scenario, keys: OffloadSettings) -> Scenario:
     rules = (*_kv_rules(keys), *placed, *split)
     deployment = replace(
         deployment,
-        placement=Placement(rules=rules),
+        placement=Placement(rules=rules, by_size=_by_size(keys)),
         composition=_composition(deployment.composition, keys.overlap),
         engine_runtimes=_runtimes(deployment.system, rules),
         routing=_routing(deployment, keys.routing),
@@ -68,11 +68,18 @@ def offloaded(scenario: Scenario, keys: OffloadSettings) -> Scenario:
     if keys.prefill_engine is not None:
         first, split = _engines(deployment.system, keys.prefill_engine, "prefill_engine")
         prefill = replace(
-            _on(deployment, first), placement=Placement(rules=(*_kv_rules(keys), *placed, *split))
+            _on(deployment, first),
+            placement=Placement(rules=(*_kv_rules(keys), *placed, *split), by_size=_by_size(keys)),
         )
     return limited.replace(
         deployment=deployment, prefill_deployment=prefill, assumptions=(*limited.assumptions, *notes)
     )
+
+
+def _by_size(keys: OffloadSettings) -> bool:
+    """Whether what leaves the near memory is worked out from sizes rather than given by hand."""
+    by_hand = (keys.n_gpu_layers, keys.experts_on_cpu)
+    return keys.offload is not None and all(value is None for value in by_hand)
 
 
 def _check(keys: OffloadSettings) -> None:

@@ -157,6 +157,7 @@ def _answer(number: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _waterfall(moves: Sequence["Move"], before_s: float, after_s: float) -> Iterator[tuple[str, ...]]:
     from roofline.cli.tables import quantity
+    from roofline.studies.waterfall import change
 
     def signed(seconds: float) -> str:
         return f"{'+' if seconds > 0 else ''}{quantity(seconds, 's')}"
@@ -164,7 +165,7 @@ def _waterfall(moves: Sequence["Move"], before_s: float, after_s: float) -> Iter
     for move in moves:
         if abs(move.before_s) + abs(move.after_s) > 5e-4 * before_s:
             yield move.part, quantity(move.before_s, "s"), quantity(move.after_s, "s"), signed(move.change_s)
-    yield "total", quantity(before_s, "s"), quantity(after_s, "s"), signed(after_s - before_s)
+    yield "total", quantity(before_s, "s"), quantity(after_s, "s"), signed(change(before_s, after_s))
 
 
 def _document(comparison: "Comparison") -> dict[str, Any]:

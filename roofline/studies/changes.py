@@ -49,6 +49,12 @@ _WORKLOAD: Final = {
 }  # fmt: skip
 _FROM_ZERO: Final = ("prefix",)
 _DEGREES: Final = ("tensor", "pipeline", "data", "expert")
+#: Keys, and beginnings of full paths, on which depends what fits in a memory.
+_SIZES: Final = frozenset(
+    (*_WORKLOAD, *_DEGREES, "capacity", "model", "hardware", "devices", "weights", "activations", "kv",
+     "images", "chunk")
+)  # fmt: skip
+_OF_SIZE: Final = ("workload.", "deployment.model.", "deployment.precision.", "deployment.parallelism.")
 _FACTOR: Final = re.compile(r"[x×]\s*(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)")
 
 #: Last names of numbers that decide which rows there are, so that each value is a run of its own.
@@ -124,6 +130,7 @@ def figures_of(scenario: Scenario, key: str, value: object) -> dict[str, Quantit
     InvalidSpecError
         If the value does not suit the figure, or one value is given for several.
     """
+    _refuse_other_sizes(scenario, key)
     paths = figure_paths(scenario, key)
     factor = factor_of(value)
     if factor is None and len(paths) > 1:
@@ -175,6 +182,7 @@ def apply(scenario: Scenario, key: str, value: object) -> Scenario:
         If there is no such key, the value does not suit it, or the scenario becomes impossible.
     """
     if key in _STRUCTURAL:
+        _refuse_other_sizes(scenario, key)
         changed = _STRUCTURAL[key](scenario, value)
     elif is_numeric(scenario, key) or factor_of(value) is not None:
         changed = scenario
@@ -184,6 +192,18 @@ def apply(scenario: Scenario, key: str, value: object) -> Scenario:
         changed = set_value(scenario, key, str(value))
     refuse_beyond_context(changed.deployment.model, changed.workload)
     return changed
+
+
+def _refuse_other_sizes(scenario: Scenario, key: str) -> None:
+    """Refuse a change of sizes that would leave a model where it was placed for others."""
+    if not scenario.deployment.placement.by_size:
+        return
+    sizes = key in _SIZES or "capacity" in key or ("." in key and full_path(key).startswith(_OF_SIZE))
+    if sizes:
+        raise InvalidSpecError(
+            f"{key}: the model was placed for the sizes it had; give {key} as a setting beside offload, or "
+            "sweep settings with roofline.studies.placed_sweep.sweep_placed, which places it at every point"
+        )
 
 
 def _deployed(scenario: Scenario, **parts: Any) -> Scenario:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from roofline.report import PhaseReport, Report
 from roofline.timing.cost import COLLECTIVES
 
-__all__ = ["PHASES", "Move", "bound_seconds", "group_of", "group_seconds", "moves", "shown_seconds"]
+__all__ = ["PHASES", "Move", "bound_seconds", "change", "group_of", "group_seconds", "moves", "shown_seconds"]
 
 PHASES: Final = ("prefill", "decode")
 
@@ -20,6 +20,9 @@ _GROUPS: Final = {
 
 #: What is left when the operators' own time is taken off: host, transfers, pipeline fill.
 _REST: Final = "host, transfers and waiting"
+
+#: Share of a time below which a difference is rounding of the sums it is made of.
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +47,14 @@ class Move:
 
     @property
     def change_s(self) -> float:
-        """Seconds added; negative where time was saved [s]."""
-        return self.after_s - self.before_s
+        """Seconds added; negative where time was saved; 0 where only rounding differs [s]."""
+        return change(self.before_s, self.after_s)
+
+
+def change(before_s: float, after_s: float) -> float:
+    """Return the seconds between two times, 0 where only rounding of sums differs [s]."""
+    found_s = after_s - before_s
+    return 0.0 if abs(found_s) <= _ROUNDING * max(abs(before_s), abs(after_s)) else found_s
 
 
 def group_of(kind: str) -> str:
@@ -65,8 +74,9 @@ def group_seconds(phase: PhaseReport) -> dict[str, float]:
     for row in phase.rows:
         group = group_of(row.operator.kind)
         found[group] = found.get(group, 0.0) + float(row.time_s) / tokens
-    rest = float(phase.time_s.value) / tokens - sum(found.values())
-    return {**found, _REST: rest}
+    whole = float(phase.time_s.value) / tokens
+    rest = whole - sum(found.values())
+    return {**found, _REST: 0.0 if abs(rest) <= _ROUNDING * whole else rest}
 
 
 def bound_seconds(phase: PhaseReport) -> dict[str, float]:

@@ -143,11 +143,18 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Placement:
-    """Rules in order: the first that matches an operator places it, in its share of the layers."""
+    """Rules in order: the first that matches an operator places it, in its share of the layers.
+
+    Parameters
+    ----------
+    by_size : bool
+        Whether their shares were worked out from sizes, so that other sizes want other rules.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     rules: tuple[Rule, ...] = ()
+    by_size: bool = False
 
     def cut(self, operator: Operator, *, engine: str, memory: str, routing: Routing) -> tuple[Cut, ...]:
         """Return how an operator is placed; `engine` and `memory` are the defaults.

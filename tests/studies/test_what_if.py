@@ -5,7 +5,7 @@ import pytest
 
 from roofline import InvalidSpecError, Scenario, make_scenario, what_if
 from roofline.studies.changes import ALIASES, apply, factor_of, figure_paths
-from roofline.studies.waterfall import group_seconds, shown_seconds
+from roofline.studies.waterfall import change, group_seconds, shown_seconds
 
 
 def scenario(**settings: Any) -> Scenario:
@@ -116,3 +116,19 @@ def test_a_factor_is_text_that_starts_with_x(text: object, factor: float | None)
 )
 def test_times_are_shown_with_three_digits(seconds: float, text: str) -> None:
     assert shown_seconds(seconds) == text
+
+
+def test_a_placed_model_is_not_left_where_other_sizes_put_it() -> None:
+    placed = make_scenario("qwen3-30b-a3b", "desktop-rtx-4090", software="datasheet", offload="host")
+    by_hand = make_scenario("llama-3.1-8b", "desktop-rtx-4090", software="datasheet", n_gpu_layers=16)
+
+    for changes in ({"batch": 8}, {"kv": "fp8"}, {"capacity": "x0.5"}):
+        with pytest.raises(InvalidSpecError, match="placed for the sizes it had"):
+            what_if(placed, **changes)
+    assert what_if(placed, host_bandwidth="x2").tpot_ratio < 1.0
+    assert what_if(by_hand, batch=8).after.fits
+
+
+def test_rounding_is_no_change() -> None:
+    assert change(0.1 + 0.2, 0.3) == 0.0
+    np.testing.assert_allclose(change(0.3, 0.300001), 1e-6, rtol=1e-6)
