@@ -6,7 +6,7 @@ from typing import Final
 
 from roofline.errors import InvalidSpecError
 
-__all__ = ["Pool", "degrees_of", "pools_of"]
+__all__ = ["Pool", "degrees_of", "pools_of", "splits_rows"]
 
 _DEGREE: Final = re.compile(r"\b(TEP|DEP|TP|PP|DP|EP)\s*(\d+)", re.IGNORECASE)
 
@@ -24,9 +24,8 @@ def degrees_of(text: str, devices: float, framework: str) -> tuple[float, float,
         If they do not make as many devices as the row has, or cannot be expressed.
     """
     stated = _DEGREE.findall(text)
-    rows = "row split" in text.casefold() or (framework == "llama.cpp" and bool(stated))
-    if rows and devices > 1:
-        raise InvalidSpecError("row split is not described: every product is gathered through the host")
+    if splits_rows(text, devices, framework):
+        raise InvalidSpecError(f"a split by rows has no degrees: {text!r}")
     if "layer split" in text.casefold() or framework in _BY_LAYERS:
         return 1.0, devices, 1.0, 1.0
     found = {"TP": 1.0, "PP": 1.0, "DP": 1.0, "EP": 1.0}
@@ -41,6 +40,12 @@ def degrees_of(text: str, devices: float, framework: str) -> tuple[float, float,
     if found["TP"] * found["PP"] * found["DP"] != devices:
         raise InvalidSpecError(f"parallelism does not make {devices:g} devices: {text!r}")
     return found["TP"], found["PP"], found["DP"], found["EP"]
+
+
+def splits_rows(text: str, devices: float, framework: str) -> bool:
+    """Return whether every matrix lies on several devices by rows, as llama.cpp calls it."""
+    tensor = framework == "llama.cpp" and bool(_DEGREE.search(text))
+    return devices > 1 and ("row split" in text.casefold() or tensor)
 
 
 _POOLS: Final = re.compile(

@@ -1,7 +1,7 @@
 """Predictions for tables of whole-model speeds, row by row, with what speaks against a row."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,8 +12,9 @@ from roofline.calibration.measured_files import MeasuredFile
 from roofline.calibration.named_scenarios import NamedScenarios
 from roofline.calibration.offloaded_runs import OffloadedRuns, known_metric, says_offloaded
 from roofline.calibration.operator_predictions import LARGEST
-from roofline.calibration.parallelism_names import pools_of
+from roofline.calibration.parallelism_names import pools_of, splits_rows
 from roofline.calibration.predictions import Predictions
+from roofline.calibration.row_split import RowSplit
 from roofline.calibration.serving import Load, Pools, busiest, servers
 from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
@@ -86,24 +87,33 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     return result
 
 
-def _pooled(
-    resolved: NamedScenarios, row: "pd.Series[Any]", cache: float = 1.0
-) -> tuple[Scenario, Pools | None]:
-    """Return the scenario of a row's names, with the prefill pool where it has one."""
-    pools = pools_of(row["parallelism"], float(row["device_count"]))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Deployed:
+    """The scenario of a group's names; how many workers of two pools, or GPUs that share its rows."""
+
+    scenario: Scenario
+    pools: Pools | None = None
+    rows: RowSplit | None = None
+
+
+def _deployed(resolved: NamedScenarios, row: "pd.Series[Any]", cache: float = 1.0) -> _Deployed:
+    devices, text = float(row["device_count"]), row["parallelism"]
+
+    def scenario(parallelism: str, device_count: float) -> Scenario:
+        named = row.mask(row.index == "parallelism", parallelism)
+        return resolved.scenario(named.mask(named.index == "device_count", device_count), cache=cache)
+
+    if splits_rows(text, devices, framework_called(row["runtime"])):
+        alone = scenario("", 1.0)
+        return _Deployed(scenario=alone, rows=RowSplit.of(alone.deployment.model, devices))
+    pools = pools_of(text, devices)
     if pools is None:
-        return resolved.scenario(row, cache=cache), None
-    prefill, decode = (
-        resolved.scenario(
-            row.mask(row.index == "parallelism", pool.degrees).mask(
-                row.index == "device_count", pool.devices
-            ),
-            cache=cache,
-        )
-        for pool in pools
+        return _Deployed(scenario=resolved.scenario(row, cache=cache))
+    prefill, decode = (scenario(pool.degrees, pool.devices) for pool in pools)
+    return _Deployed(
+        scenario=replace(decode, prefill_deployment=prefill.deployment),
+        pools=Pools(prefill=pools[0].workers, decode=pools[1].workers),
     )
-    workers = Pools(prefill=pools[0].workers, decode=pools[1].workers)
-    return replace(decode, prefill_deployment=prefill.deployment), workers
 
 
 def _table(file: MeasuredFile) -> "pd.DataFrame":
@@ -135,9 +145,9 @@ def _predict_group(result: Predictions, resolved: NamedScenarios, rows: "pd.Data
     first, index = rows.iloc[0], rows.index.to_numpy()
 
     def predict(into: Predictions, cache: float = 1.0) -> Predictions:
-        scenario, pools = _pooled(resolved, first, cache)
+        deployed = _deployed(resolved, first, cache)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
-            _predict(into, scenario, rows.iloc[start : start + _ROWS_AT_ONCE], unit, pools)
+            _predict(into, deployed, rows.iloc[start : start + _ROWS_AT_ONCE], unit)
         return into
 
     predict(result)
@@ -155,7 +165,10 @@ def whole_model_groups(
     resolved = NamedScenarios()
     for rows in _groups(_table(file)[usable]):
         first = rows.iloc[0]
-        if resolved.size(first) is not None:
+        split = splits_rows(
+            first["parallelism"], float(first["device_count"]), framework_called(first["runtime"])
+        )
+        if split or resolved.size(first) is not None:
             continue
         yield (
             resolved.scenario(first),
@@ -256,9 +269,8 @@ def one_pass(scenario: Scenario, row: "pd.Series[Any]", phase: str) -> Scenario:
     return replace(scenario, workload=workload)
 
 
-def _predict(
-    result: Predictions, scenario: Scenario, rows: "pd.DataFrame", unit: Array, pools: Pools | None
-) -> None:
+def _predict(result: Predictions, deployed: _Deployed, rows: "pd.DataFrame", unit: Array) -> None:
+    scenario = deployed.scenario
     served = rows["metric"].map(lambda name: METRICS[name].served).to_numpy(bool)
     at_best = rows["metric"].map(lambda name: METRICS[name].busiest).to_numpy(bool)
     for part in (rows[served & ~at_best], rows[at_best]):
@@ -271,19 +283,20 @@ def _predict(
             context=_context(part),
         )
         best = METRICS[part["metric"].iloc[0]].busiest
-        loaded, basis = busiest(scenario, load) if best else servers(scenario, load, pools)
+        loaded, basis = busiest(scenario, load) if best else servers(scenario, load, deployed.pools)
         result.basis[part.index] = basis
         _enter(result, part, unit, loaded)
     if not np.all(served):
         part = rows[~served]
-        passes, basis = _passes(scenario, part)
+        passes, basis = _passes(deployed, part)
         result.basis[part.index] = basis
         _enter(result, part, unit, passes)
     result.profile[rows.index] = scenario.deployment.runtime.software
 
 
-def _passes(scenario: Scenario, rows: "pd.DataFrame") -> tuple[dict[str, Passes], str]:
+def _passes(deployed: _Deployed, rows: "pd.DataFrame") -> tuple[dict[str, Passes], str]:
     """Return the passes of a group's rows, predicted, low, high and ideal, and what they rest on."""
+    scenario, split = deployed.scenario, deployed.rows
     batch = rows["batch"].to_numpy(float)
     prompt, output = rows["prompt_len"].to_numpy(float), rows["gen_len"].to_numpy(float)
     decode, ideal_decode, basis = _decode(scenario, batch, _context(rows))
@@ -294,6 +307,9 @@ def _passes(scenario: Scenario, rows: "pd.DataFrame") -> tuple[dict[str, Passes]
         of_prefill = (rows["metric"] == "prefill_tok_s").to_numpy()
         cached = np.where(of_prefill, np.nan_to_num(rows["context"].to_numpy(float)), 0.0)
         whole, ideal_whole, basis = _prefill(scenario, batch, np.where(told, prompt, 1.0), cached, told)
+    if split is not None:
+        decode, ideal_decode = split.split(decode, batch), ideal_decode / split.gpus
+        whole, ideal_whole = split.split(whole, batch * np.nan_to_num(prompt)), ideal_whole / split.gpus
 
     def passes(prefill_s: Quantity, iteration_s: Quantity) -> Passes:
         return Passes(

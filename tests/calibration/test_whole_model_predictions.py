@@ -98,6 +98,6 @@ def test_degrees_are_read_from_what_tables_say(
     assert degrees_of(text, devices, framework) == degrees
 
 
-def test_a_row_split_is_refused() -> None:
+def test_a_row_split_has_no_degrees() -> None:
     with pytest.raises(InvalidSpecError, match="row split"):
         degrees_of("row split x2 (inferred)", 2.0, "llama.cpp")
