@@ -14,6 +14,7 @@ __all__ = ["DECODE_RATE", "ITERATION", "METRICS", "Metric", "Passes"]
 Array = NDArray[np.float64]
 
 _RATE: Final = {"tok/s": 1.0}
+_BANDWIDTH: Final = {"gb/s": 1e9, "tb/s": 1e12, "gib/s": 2.0**30}
 _TIME: Final = {"ms": 1e-3, "s": 1.0, "us": 1e-6, "ms/token": 1e-3}
 
 
@@ -38,6 +39,8 @@ class Metric:
     spread : tuple of float
         10 % and 90 % quantiles of the logarithm of measured over predicted value, beyond what the
         intervals of passes explain, with other sources left out (docs/serving.md).
+    stated : mapping of str to float or None
+        Sizes of its units where they are not those of a rate of tokens or of a time.
     """
 
     make: Callable[[Any], Quantity]
@@ -47,21 +50,28 @@ class Metric:
     busiest: bool = False
     best: Callable[[Any], Quantity] | None = None
     spread: tuple[float, float] = (0.0, 0.0)
+    stated: Mapping[str, float] | None = None
 
     @property
     def units(self) -> Mapping[str, float]:
+        if self.stated is not None:
+            return self.stated
         return _RATE if self.rate else _TIME
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Passes:
-    """Times of a group of rows: prefill of the batch, one decode iteration [s]."""
+    """Times of a group of rows: prefill of the batch, one decode iteration [s].
+
+    `weight_bytes` are what one device reads of the weights in an iteration.
+    """
 
     batch: Array
     prompt: Array
     output: Array
     whole_prefill_s: Quantity
     iteration_s: Quantity
+    weight_bytes: Quantity
 
 
 DECODE_RATE: Final = Metric(make=lambda passes: passes.batch / passes.iteration_s, rate=True)
@@ -104,6 +114,9 @@ METRICS: Final[dict[str, Metric]] = {
     ),
     "prefill_ms_per_token": Metric(
         make=lambda passes: passes.whole_prefill_s / passes.prompt, needs=("prompt_len",)
+    ),
+    "achieved_bandwidth_per_gpu": Metric(
+        make=lambda passes: passes.weight_bytes / passes.iteration_s, rate=True, stated=_BANDWIDTH
     ),
     "output_tok_s": _SERVED,
     "output_tok_s_offline_max": Metric(

@@ -20,7 +20,7 @@ from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, MET
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
 from roofline.errors import RooflineError, nearest
-from roofline.quantity import Quantity
+from roofline.quantity import Quantity, total
 from roofline.report import Interval
 from roofline.scenario import Scenario
 
@@ -299,7 +299,7 @@ def _passes(deployed: _Deployed, rows: "pd.DataFrame") -> tuple[dict[str, Passes
     scenario, split = deployed.scenario, deployed.rows
     batch = rows["batch"].to_numpy(float)
     prompt, output = rows["prompt_len"].to_numpy(float), rows["gen_len"].to_numpy(float)
-    decode, ideal_decode, basis = _decode(scenario, batch, _context(rows))
+    decode, ideal_decode, basis, weight_bytes = _decode(scenario, batch, _context(rows))
     nothing: Quantity = np.zeros(len(rows))
     whole, ideal_whole = Interval(value=nothing, low=nothing, high=nothing), nothing
     if set(rows["metric"]) - _WITHOUT_PREFILL:
@@ -313,7 +313,12 @@ def _passes(deployed: _Deployed, rows: "pd.DataFrame") -> tuple[dict[str, Passes
 
     def passes(prefill_s: Quantity, iteration_s: Quantity) -> Passes:
         return Passes(
-            batch=batch, prompt=prompt, output=output, whole_prefill_s=prefill_s, iteration_s=iteration_s
+            batch=batch,
+            prompt=prompt,
+            output=output,
+            whole_prefill_s=prefill_s,
+            iteration_s=iteration_s,
+            weight_bytes=weight_bytes,
         )
 
     found = {kind: passes(getattr(whole, kind), getattr(decode, kind)) for kind in ("value", "low", "high")}
@@ -345,10 +350,13 @@ def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping
         result.floor[index] = values("ideal", metric.best or metric.make)
 
 
-def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval, Quantity, str]:
+def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval, Quantity, str, Quantity]:
+    """Return an iteration, its ideal time, what it rests on, and the weights one device reads in it."""
     workload = replace(scenario.workload, batch_size=batch, context_tokens=context)
-    phase, _ = analyze_decode(replace(scenario, workload=workload), axes=1, tables=("basis",))
-    return phase.time_s, phase.ideal_s, _largest(phase.basis_s)
+    phase, _ = analyze_decode(replace(scenario, workload=workload), axes=1, tables=("basis", "tensor"))
+    read = total(phase.bytes_by_tensor.get(tensor, 0.0) for tensor in ("weight", "expert_weight"))
+    devices = scenario.deployment.parallelism.devices
+    return phase.time_s, phase.ideal_s, _largest(phase.basis_s), read / devices
 
 
 def _prefill(

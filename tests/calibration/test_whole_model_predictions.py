@@ -101,3 +101,12 @@ def test_degrees_are_read_from_what_tables_say(
 def test_a_row_split_has_no_degrees() -> None:
     with pytest.raises(InvalidSpecError, match="row split"):
         degrees_of("row split x2 (inferred)", 2.0, "llama.cpp")
+
+
+def test_bandwidth_that_is_reached_is_the_weights_of_one_device_over_its_iteration(tmp_path: Path) -> None:
+    """6.74e9 parameters less the 0.13e9 of the embedding, in 2 bytes, by 2 devices: 6.61 GB."""
+    name = "A100-SXM-80GB,2,Llama-2-7B,BF16,gpt-fast,TP2,decode,1,,,512"
+    rows = (f"{name},decode_tok_s,160,tok/s,", f"{name},achieved_bandwidth_per_gpu,1100,GB/s,")
+    rate, reached = _validated(tmp_path, *rows).frame()["predicted"]
+
+    np.testing.assert_allclose(reached / rate, 6.607, rtol=1e-3)
