@@ -13,11 +13,16 @@ from roofline.errors import FileFormatError
 
 __all__ = ["CHUNK_TOKENS", "TraceFile", "popularity_of", "read_trace"]
 
-#: Tokens held at once: 64 Ki tokens of 8 experts are 4 MiB.
+#: Rows held at once: 64 Ki choices of 8 experts are 4 MiB.
 CHUNK_TOKENS: Final = 2**16
 
 #: Frequency of an expert that every token chooses, kept below 1 so that its weight is finite.
 _ALWAYS: Final = 1.0 - 1e-9
+
+#: No model has as many layers; a larger number is a slip.
+_MOST_LAYERS: Final = 10_000
+
+_Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,137 +37,172 @@ class TraceFile:
     experts : int
         Experts in each layer; a larger number in the trace is an error.
     layer : int
-        Layer that is read.
+        Layer that `chunks` reads.
+    top_k, layers : int or None
+        Experts that a token chooses, and layers that choose, of the model the trace is for; another
+        number of choices, or a layer beyond, is an error. None leaves them open.
     """
 
     path: Path
     experts: int
     layer: int = 0
+    top_k: int | None = None
+    layers: int | None = None
 
-    def chunks(self) -> Iterator[NDArray[np.int64]]:
-        """Yield arrays (tokens, k) of at most 65,536 tokens.
+    def chunks(self) -> Iterator[_Numbers]:
+        """Yield arrays (tokens, k) of one layer, of at most 65,536 tokens.
 
         Raises
         ------
         FileFormatError
-            If the file is no such trace, or names an expert that is not there.
+            If the file is no such trace, names an expert or layer that is not there, or has no token of
+            the layer.
         """
-        rows = self._from_array() if self.path.suffix == ".npy" else self._from_text()
         done = 0
-        for chunk in rows:
-            wrong = (chunk < 0) | (chunk >= self.experts)
-            if wrong.any():
-                token, place = (int(index) for index in np.argwhere(wrong)[0])
-                raise FileFormatError(
-                    f"{self.path.name}: token {done + token}: want experts from 0 to {self.experts - 1}, "
-                    f"got {int(chunk[token, place])}"
-                )
-            ordered = np.sort(chunk, axis=1)
-            double = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-            if double.any():
-                raise FileFormatError(
-                    f"{self.path.name}: token {done + int(np.argmax(double))} names an expert twice"
-                )
-            done += len(chunk)
-            yield chunk
+        for layers, chosen in self.rows():
+            here = chosen[layers == self.layer]
+            done += len(here)
+            if len(here):
+                yield here
         if not done:
             raise FileFormatError(f"{self.path.name}: no tokens of layer {self.layer}")
 
-    def layers(self) -> int:
-        """Return how many layers the trace has.
+    def rows(self) -> Iterator[tuple[_Numbers, _Numbers]]:
+        """Yield layers (n,) and choices (n, k) of all layers, token by token, at most 65,536 at once.
 
         Raises
         ------
         FileFormatError
-            If the file is no such trace.
+            If the file is no such trace, or names an expert or layer that is not there.
         """
-        if self.path.suffix == ".npy":
-            stored = self._stored()
-            return int(stored.shape[1]) if stored.ndim == 3 else 1
-        return 1 + max((layer for _, layer, _ in self._lines()), default=0)
+        most = _MOST_LAYERS if self.layers is None else self.layers
+        pieces = self._from_array() if self.path.suffix == ".npy" else self._from_text()
+        for tokens, layers, chosen in pieces:
+            if self.top_k is not None and chosen.shape[1] != self.top_k:
+                raise FileFormatError(
+                    f"{self.path.name}: want {self.top_k} experts for each token, got {chosen.shape[1]}"
+                )
+            beyond = (layers < 0) | (layers >= most)
+            if beyond.any():
+                row = int(np.argmax(beyond))
+                raise FileFormatError(
+                    f"{self.path.name}: token {tokens[row]}: want layers from 0 to {most - 1}, "
+                    f"got {layers[row]}"
+                )
+            wrong = (chosen < 0) | (chosen >= self.experts)
+            if wrong.any():
+                row, place = (int(index) for index in np.argwhere(wrong)[0])
+                raise FileFormatError(
+                    f"{self.path.name}: token {tokens[row]}: want experts from 0 to {self.experts - 1}, "
+                    f"got {int(chosen[row, place])}"
+                )
+            ordered = np.sort(chosen, axis=1)
+            double = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+            if double.any():
+                raise FileFormatError(
+                    f"{self.path.name}: token {tokens[int(np.argmax(double))]} names an expert twice"
+                )
+            yield layers, chosen
 
     def _stored(self) -> Any:
         try:
             stored: Any = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise FileFormatError(f"{self.path.name}: {error}") from error
-        if stored.ndim not in (2, 3) or stored.dtype.kind not in "iu":
+        if getattr(stored, "ndim", 0) not in (2, 3) or stored.dtype.kind not in "iu" or 0 in stored.shape[1:]:
             raise FileFormatError(
                 f"{self.path.name}: want whole numbers of shape (tokens, layers, k), "
-                f"got {stored.dtype} of shape {stored.shape}"
+                f"got {getattr(stored, 'dtype', 'an archive')} of shape {getattr(stored, 'shape', '')}"
             )
-        return stored
+        return stored if stored.ndim == 3 else stored[:, None]
 
-    def _from_array(self) -> Iterator[NDArray[np.int64]]:
+    def _from_array(self) -> Iterator[tuple[_Numbers, _Numbers, _Numbers]]:
         stored = self._stored()
-        if stored.ndim == 3:
-            if not 0 <= self.layer < stored.shape[1]:
-                raise FileFormatError(
-                    f"{self.path.name}: has {stored.shape[1]} layers, no layer {self.layer}"
-                )
-            stored = stored[:, self.layer]
-        for start in range(0, len(stored), CHUNK_TOKENS):
-            yield np.asarray(stored[start : start + CHUNK_TOKENS], dtype=np.int64)
+        count, width = stored.shape[1:]
+        step = max(1, CHUNK_TOKENS // count)
+        for start in range(0, len(stored), step):
+            piece = np.asarray(stored[start : start + step], dtype=np.int64)
+            tokens = np.repeat(np.arange(start, start + len(piece)), count)
+            yield tokens, np.tile(np.arange(count), len(piece)), piece.reshape(-1, width)
 
-    def _from_text(self) -> Iterator[NDArray[np.int64]]:
+    def _from_text(self) -> Iterator[tuple[_Numbers, _Numbers, _Numbers]]:
         rows: list[list[int]] = []
-        for _, layer, chosen in self._lines():
-            if layer == self.layer:
-                rows.append(chosen)
+        for row in self._lines():
+            rows.append(row)
             if len(rows) == CHUNK_TOKENS:
-                yield np.array(rows, dtype=np.int64)
+                yield _columns(rows)
                 rows = []
         if rows:
-            yield np.array(rows, dtype=np.int64)
+            yield _columns(rows)
 
-    def _lines(self) -> Iterator[tuple[int, int, list[int]]]:
+    def _lines(self) -> Iterator[list[int]]:
         """Yield token, layer and chosen experts of each line of a text file."""
         width = 0
         try:
             with self.path.open(newline="", encoding="utf-8") as file:
                 lines = csv.reader(file)
-                if next(lines, [])[:2] != ["token", "layer"]:
+                header = next(lines, [])
+                if header[:2] != ["token", "layer"]:
                     raise FileFormatError(f"{self.path.name}: want the columns token, layer, expert ...")
+                width = len(header)
                 for number, line in enumerate(lines, start=2):
                     try:
-                        token, layer, *chosen = (int(part) for part in line)
+                        row = [int(part) for part in line]
                     except ValueError:
                         shown = ",".join(line)[:60]
                         raise FileFormatError(
                             f"{self.path.name}, line {number}: want whole numbers, got {shown!r}"
                         ) from None
-                    width = width or len(chosen)
-                    if len(chosen) != width or not chosen:
-                        wanted = width or "some"
+                    if len(row) != width or width < 3:
                         raise FileFormatError(
-                            f"{self.path.name}, line {number}: want {wanted} experts, got {len(chosen)}"
+                            f"{self.path.name}, line {number}: want {max(width - 2, 1)} experts, "
+                            f"got {len(row) - 2}"
                         )
-                    yield token, layer, chosen
-        except (OSError, UnicodeDecodeError) as error:
+                    if max(map(abs, row)) >= 2**62:
+                        raise FileFormatError(f"{self.path.name}, line {number}: a number is too large")
+                    yield row
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise FileFormatError(f"{self.path.name}: {error}") from error
 
 
-def read_trace(path: str | Path, *, experts: int, layer: int = 0) -> TraceFile:
-    """Return a trace file to read in pieces."""
-    return TraceFile(path=Path(path), experts=experts, layer=layer)
+def _columns(rows: list[list[int]]) -> tuple[_Numbers, _Numbers, _Numbers]:
+    table = np.array(rows, dtype=np.int64)
+    return table[:, 0], table[:, 1], table[:, 2:]
+
+
+def read_trace(
+    path: str | Path, *, experts: int, layer: int = 0, top_k: int | None = None, layers: int | None = None
+) -> TraceFile:
+    """Return a trace file to read in pieces, as `TraceFile` has it."""
+    return TraceFile(path=Path(path), experts=experts, layer=layer, top_k=top_k, layers=layers)
 
 
 def popularity_of(trace: TraceFile) -> tuple[float, ...]:
     """Return the weights with which experts are drawn, most popular first.
 
+    Raises
+    ------
+    FileFormatError
+        As `TraceFile.rows`, and if a layer up to the last has no tokens.
+
     Notes
     -----
     How often experts are chosen per token, sorted layer by layer and averaged over the trace's
     layers: which expert is hot differs from layer to layer, how hot it is less so. A frequency f
-    becomes the weight ``-log(1 - f)``, the inverse of `Routing.inclusion`. In a ``.csv`` the layers
-    are 0, 1, ... without a gap.
+    becomes the weight ``-log(1 - f)``, the inverse of `Routing.inclusion`. The file is read once, in
+    memory that grows with layers and experts only.
     """
-    ordered = []
-    for layer in range(trace.layers()):
-        counts, tokens = np.zeros(trace.experts), 0
-        for chunk in TraceFile(path=trace.path, experts=trace.experts, layer=layer).chunks():
-            counts += np.bincount(chunk.ravel(), minlength=trace.experts)
-            tokens += len(chunk)
-        ordered.append(np.sort(counts)[::-1] / tokens)
+    counts, tokens = np.zeros((0, trace.experts)), np.zeros(0)
+    for layers, chosen in trace.rows():
+        count = max(len(tokens), int(layers.max()) + 1)
+        counts = np.pad(counts, ((0, count - len(counts)), (0, 0)))
+        tokens = np.pad(tokens, (0, count - len(tokens)))
+        places = (layers[:, None] * trace.experts + chosen).ravel()
+        counts += np.bincount(places, minlength=count * trace.experts).reshape(count, -1)
+        tokens += np.bincount(layers, minlength=count)
+    if not len(tokens) or not tokens.all():
+        empty = int(np.argmin(tokens)) if len(tokens) else 0
+        raise FileFormatError(f"{trace.path.name}: no tokens of layer {empty}")
+    ordered = np.sort(counts, axis=1)[:, ::-1] / tokens[:, None]
     frequencies = np.minimum(np.mean(ordered, axis=0), _ALWAYS)
     return tuple(float(weight) for weight in -np.log1p(-frequencies))

@@ -119,6 +119,9 @@ def test_popularity_is_counted_layer_by_layer(tmp_path: Path) -> None:
         ("token,layer,a,b\n0,0,3,3\n", "names an expert twice"),
         ("token,layer,a,b\n", "no tokens of layer 0"),
         ("when,what\n", "want the columns token, layer"),
+        ("token,layer\n0,0\n", "line 2: want 1 experts, got 0"),
+        ("token,layer,a,b\n0,1000000000000,1,2\n", "want layers from 0 to 9999, got 1000000000000"),
+        ("token,layer,a,b\n0,0,1,99999999999999999999\n", "line 2: a number is too large"),
     ],
 )
 def test_a_bad_trace_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -127,6 +130,44 @@ def test_a_bad_trace_is_named(tmp_path: Path, text: str, message: str) -> None:
 
     with pytest.raises(FileFormatError, match=message):
         list(read_trace(file, experts=8).chunks())
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((5, 3, 2), "want 4 experts for each token, got 2"),
+        ((5, 9, 4), "want layers from 0 to 2, got 3"),
+        ((5, 0, 4), "want whole numbers of shape"),
+        ((0, 3, 4), "no tokens of layer 0"),
+    ],
+)
+def test_a_trace_of_another_model_is_named(tmp_path: Path, shape: tuple[int, int, int], message: str) -> None:
+    file = tmp_path / "trace.npy"
+    np.save(file, np.broadcast_to(np.arange(shape[2]), shape))
+
+    with pytest.raises(FileFormatError, match=message):
+        popularity_of(read_trace(file, experts=8, top_k=4, layers=3))
+
+
+def test_a_layer_without_tokens_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text("token,layer,a\n0,0,1\n0,2,1\n")
+
+    with pytest.raises(FileFormatError, match="no tokens of layer 1"):
+        popularity_of(read_trace(file, experts=8))
+
+
+def test_a_long_trace_file_is_counted_in_bounded_memory(tmp_path: Path) -> None:
+    file = tmp_path / "trace.npy"
+    np.save(file, np.broadcast_to(np.arange(4, dtype=np.int16), (40_000, 8, 4)))
+
+    tracemalloc.start()
+    weights = popularity_of(read_trace(file, experts=64))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert weights[3] > 1.0 > weights[4]
+    assert peak < 24 * 2**20
 
 
 def test_a_cache_larger_than_the_model_is_refused() -> None:
