@@ -195,15 +195,19 @@ def _choice_note(above: float | None) -> str:
     return f"cold experts are fetched in passes of more than {above:.3g} tokens, else the host computes them"
 
 
-def _experts(deployment: Deployment) -> float:
-    """Experts of the model's widest mixture, 0 for none."""
-    found = [
-        float(block.experts)
-        for layer in deployment.model.layers.values()
+def _mixtures(deployment: Deployment) -> list[tuple[str, MixtureOfExperts]]:
+    """The model's mixtures of experts, each with the name of its layers."""
+    return [
+        (name, block)
+        for name, layer in deployment.model.layers.items()
         for block in layer.values()
         if isinstance(block, MixtureOfExperts)
     ]
-    return max(found, default=0.0)
+
+
+def _experts(deployment: Deployment) -> float:
+    """Experts of the model's widest mixture, 0 for none."""
+    return max((float(block.experts) for _, block in _mixtures(deployment)), default=0.0)
 
 
 def _reads(keys: OffloadSettings, mode: str) -> Piece:
@@ -249,6 +253,8 @@ def _engines(system: System, text: str | None, key: str) -> tuple[str | None, tu
             raise UnknownNameError(
                 f"{key}: {system.device.name} has no engine {name!r}{nearest(name, engines)}"
             )
+    if len({name for name, _, _ in named}) < len(named):
+        raise InvalidSpecError(f"{key}: names an engine twice, got {text!r}")
     if len(named) == 1:
         return named[0][0], ()
     if all(share for _, _, share in named):
@@ -314,7 +320,16 @@ def _routing(deployment: Deployment, text: str | None) -> Routing:
         return own
     kind, _, figure = text.partition(":")
     if kind == "trace" and figure:
-        trace = read_trace(figure, experts=int(_experts(deployment)))
+        counts = deployment.model.layer_counts()
+        mixtures = [(counts[name], block) for name, block in _mixtures(deployment)]
+        if not mixtures:
+            raise InvalidSpecError(f"routing: {deployment.model.name} has no mixture of experts")
+        trace = read_trace(
+            figure,
+            experts=int(_experts(deployment)),
+            top_k=int(max(float(block.top_k) for _, block in mixtures)),
+            layers=int(sum(float(count) for count, _ in mixtures)),
+        )
         return replace(own, kind="popularity", popularity=popularity_of(trace))
     try:
         number = float(figure) if figure else 0.0
