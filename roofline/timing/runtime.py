@@ -142,6 +142,11 @@ class Runtime:
         Looked up by kind and format; the datasheet bound where none fits.
     policy : KernelPolicy
         Which kernels the software has.
+    engine : str
+        Engine of the device that the software runs on; empty for the first.
+    runs_as : mapping of format to str
+        Operand format -> format and accumulator it is multiplied in, as in ``fp16.fp16``, on engines
+        that have them; others run as the hardware prefers.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FILE
@@ -153,6 +158,8 @@ class Runtime:
     kernels: tuple[KernelFit, ...] = ()
     host: HostTime = field(default_factory=HostTime)
     policy: KernelPolicy = field(default_factory=KernelPolicy)
+    engine: str = ""
+    runs_as: Mapping[str, str] = field(default_factory=dict)
 
     def fit_for(self, kind: str, format: str) -> tuple[KernelFit | None, int]:
         """Return the closest fit and how many steps back from an exact match it is.
