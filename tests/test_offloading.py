@@ -221,6 +221,7 @@ def test_a_placed_scenario_comes_back_from_text(settings: dict[str, Any], form: 
         ({"offload": "storage", "offload_mode": "compute"}, "storage computes nothing"),
         ({"routing": "zipf"}, "want uniform, zipf:SKEW"),
         ({"engine": "npu"}, "has no engine 'npu'"),
+        ({"engine": "gpu:0.5+gpu:0.5"}, "names an engine twice"),
         ({"overlap": "0"}, "want full, serial or a number"),
         ({"kv_offload": "moon"}, "want host or cpu"),
     ],
