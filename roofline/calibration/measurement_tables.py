@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from zlib import crc32
 
 import numpy as np
@@ -33,12 +33,14 @@ __all__ = [
     "beside_the_kernel",
     "completed",
     "describe",
+    "operator_of",
     "read_tables",
     "software_of",
     "version",
 ]
 
 Array = NDArray[np.float64]
+Age = Literal["newest", "older"]
 
 #: Rows of one group that are fitted; more move no parameter by its standard error.
 _MOST_ROWS: Final = 450
@@ -85,6 +87,7 @@ class Measurements:
 
     def rows(self, keep: NDArray[np.bool_]) -> "Measurements":
         """Return the rows where `keep` is true."""
+
         def part(value: Any) -> Any:
             return value[keep] if isinstance(value, np.ndarray) else value
 
@@ -121,7 +124,7 @@ class _Kind:
     cached: bool = False
     link: bool = False
     every_format: bool = False
-    fitted: bool = True
+    resembles: str = ""
 
 
 _SHAPE: Final = ("batch", "heads", "kv_heads", "head_dim")
@@ -183,16 +186,32 @@ _KINDS: Final[dict[str, _Kind]] = {
     "elementwise": _Kind(
         name="elementwise", work=measured_work.rowwise, family=("m", "n"), every_format=True
     ),
+    # Of two operands: runtimes fuse it into the normalisation, so no model's prediction uses it.
+    "add": _Kind(
+        name="addition",
+        work=measured_work.rowwise,
+        family=("m", "n"),
+        every_format=True,
+        resembles="elementwise",
+    ),
     **dict.fromkeys(
         ("copy", "read"),
         _Kind(name="elementwise", work=measured_work.rowwise, family=("m", "n"), every_format=True),
     ),
-    # Too few tables have these; they run on the fit of what they resemble.
-    "bmm": _Kind(name="gemm", work=measured_work.batched, family=("n", "k"), fitted=False),
-    "attention_encoder": _Kind(
-        name="attention_prefill", work=measured_work.encoder, family=_SHAPE, cached=True, fitted=False
+    "quantize": _Kind(
+        name="quantise", work=measured_work.rowwise, family=("m", "n"), resembles="elementwise"
     ),
-    "quantize": _Kind(name="quantise", work=measured_work.rowwise, family=("m", "n"), fitted=False),
+    # Few tables have these; elsewhere they run on the fit of what they resemble.
+    "bmm": _Kind(
+        name="batched_gemm", work=measured_work.batched, family=("n", "k", "batch"), resembles="gemm"
+    ),
+    "attention_encoder": _Kind(
+        name="encoder_attention",
+        work=measured_work.encoder,
+        family=_SHAPE,
+        cached=True,
+        resembles="attention_prefill",
+    ),
 }
 
 #: Label of a format in the tables -> ours; labels not listed here are not fitted.
@@ -208,7 +227,7 @@ ROTATED: Final = "rotated"
 
 #: Planes of the hidden state that a pass moves, by the table's label: read and written; a quantisation
 #: to 8 bits reads one of 16.
-PLANES: Final = {"norm": 2.0, "elementwise": 3.0, "quantize": 3.0, "copy": 2.0, "read": 1.0}
+PLANES: Final = {"norm": 2.0, "elementwise": 3.0, "add": 3.0, "quantize": 3.0, "copy": 2.0, "read": 1.0}
 
 
 def beside_the_kernel(
@@ -240,12 +259,11 @@ def beside_the_kernel(
 def _kept(table: "pd.DataFrame") -> "pd.DataFrame":
     """Drop rows that do not show a kernel: host gaps, links between nodes, empty shapes, bad marks.
 
-    Plain additions are left out because runtimes fuse them into the normalisation; TensorRT-LLM decode
-    with 32 and more query heads per KV head because its rows contradict each other (calibrate/README.md).
+    TensorRT-LLM decode with 32 and more query heads per KV head is left out because its rows contradict
+    each other (calibrate/README.md).
     """
     software, kernel = table["software"].astype(str), table["kernel"].astype(str)
     dropped = beside_the_kernel(software, table["op"], kernel, table["qc"].astype(str)) != ""
-    dropped |= (kernel == "add").to_numpy()
     dropped |= (
         software.str.startswith("trtllm")
         & (table["op"] == "attention_decode")
@@ -257,6 +275,11 @@ def _kept(table: "pd.DataFrame") -> "pd.DataFrame":
     return kept
 
 
+def operator_of(op: "pd.Series[str]", kernel: "pd.Series[str]") -> "pd.Series[str]":
+    """Return the operators of a table, plain additions told from other elementwise kernels."""
+    return op.mask((op == "elementwise") & (kernel == "add"), "add")
+
+
 def version(text: str) -> list[int]:
     """Return the numbers in a software's name and version, which order versions."""
     return [int(part) for part in re.findall(r"\d+", text)]
@@ -266,6 +289,8 @@ def software_of(text: str) -> str:
     """Return framework and version; libraries and profilers get the name of what they measured."""
     if "eager fp32" in text:
         return f"torch_eager {_version_text(text)}"
+    if text.startswith("torch profiler hooks"):
+        return "torch_profiler (version not recorded)"
     if text.startswith(("sarathi", "torch", "NCCL via")):
         return "torch (version not recorded)"
     if "Frontier" in text:
@@ -306,8 +331,8 @@ def _load(folder: Path, path: Path, sources: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     table = _kept(completed(pd.read_csv(path, low_memory=False).merge(sources, on="src_id")))
-    fitted = [op for op, kind in _KINDS.items() if kind.fitted]
-    table = table[table["op"].isin(fitted) & table["dtype"].isin(list(_FORMATS))]
+    table = table.assign(op=operator_of(table["op"], table["kernel"]))
+    table = table[table["op"].isin(list(_KINDS)) & table["dtype"].isin(list(_FORMATS))]
     table = table.assign(
         software=table["software"].map(software_of),
         origin=table["source"] + "@" + table["source_commit"].str.slice(0, 7),
@@ -317,12 +342,12 @@ def _load(folder: Path, path: Path, sources: "pd.DataFrame") -> "pd.DataFrame":
     return kept
 
 
-def _newest(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Keep the newest version of each framework, separately per operator and format."""
+def _of_age(table: "pd.DataFrame", age: Age) -> "pd.DataFrame":
+    """Keep the newest version of each framework, separately per operator and format, or all before it."""
     framework = table["software"].str.split().str[0]
     keys = [framework, table["op"], table["dtype"], table["kv_dtype"]]
     best = table.groupby(keys)["software"].transform(lambda names: max(names.unique(), key=version))
-    kept: pd.DataFrame = table[table["software"] == best]
+    kept: pd.DataFrame = table[(table["software"] == best) == (age == "newest")]
     return kept
 
 
@@ -346,8 +371,8 @@ class Kernels:
     ----------
     engine : str
         What sort of engine ran them.
-    own_fit : bool
-        Whether fits of this kind are made from such rows, or only resemble them.
+    resembles : str
+        Kind whose fit serves where this kind has none; empty for none.
     """
 
     kind: str
@@ -355,7 +380,7 @@ class Kernels:
     engine: str
     work: Work
     ceilings: Ceilings
-    own_fit: bool
+    resembles: str
 
 
 def describe(device: Device, op: str, dtype: str, kv_dtype: str, table: "pd.DataFrame") -> Kernels:
@@ -374,7 +399,8 @@ def describe(device: Device, op: str, dtype: str, kv_dtype: str, table: "pd.Data
     weights = format_named("bf16" if kind.link else _FORMATS.get(dtype, dtype))
     cache = format_named(_FORMATS.get(kv_dtype, "bf16"))
     held = cache if kind.cached else weights
-    operand = "bf16" if kind.cached or not weights.operand else weights.operand
+    narrow = weights.operand and weights.name not in _WEIGHT_ONLY and not kind.cached
+    operand = weights.operand if narrow else "bf16"
     fed_bits = 16.0 if weights.name in _WEIGHT_ONLY else weights.bits
     column = {name: table[name].to_numpy(float) for name in (*_NUMERIC, "skew", "matrices", "planes")}
     ceilings = _ceilings(device, operand, kind.link)
@@ -386,7 +412,7 @@ def describe(device: Device, op: str, dtype: str, kv_dtype: str, table: "pd.Data
         engine=next(iter(device.engine.values())).kind,
         work=kind.work(column, held.bits, fed_bits),
         ceilings=ceilings,
-        own_fit=kind.fitted,
+        resembles=kind.resembles,
     )
 
 
@@ -428,16 +454,19 @@ def _most_used(table: "pd.DataFrame") -> "pd.DataFrame":
     return kept
 
 
-def _groups(table: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
-    """One table per software, kind and format; of several that give one key, the most suitable."""
+def _groups(table: "pd.DataFrame", age: Age) -> Iterator["pd.DataFrame"]:
+    """One table per software, kind and format; of several that give one key, the most suitable.
+
+    The newest rows of a framework are one software, though the version differs from format to format.
+    """
     chosen: dict[tuple[str, ...], tuple[bool, int, pd.DataFrame]] = {}
     for (op, software, dtype, cache), rows in table.groupby(["op", "software", "dtype", "kv_dtype"]):
         kind = _KINDS[str(op)]
         part = _most_used(rows) if kind.by_kernel else rows
         label = _FORMATS[str(dtype)]
         held = "*" if kind.every_format else _FORMATS.get(str(cache), "bf16") if kind.cached else label
-        framework = str(software).partition(" ")[0]
-        key = (str(op), framework, held)
+        name = str(software).partition(" ")[0] if age == "newest" else str(software)
+        key = (str(op), name, held)
         # Attention on 16-bit operands is preferred, as the format key names the cache alone.
         rank = (not kind.cached or label == "bf16") and len(part) >= _FEWEST_ROWS
         if key not in chosen or (rank, len(part)) > chosen[key][:2]:
@@ -446,7 +475,9 @@ def _groups(table: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
         yield part
 
 
-def read_tables(folder: Path, devices: tuple[str, ...] = ()) -> Iterator[Measurements]:
+def read_tables(
+    folder: Path, devices: tuple[str, ...] = (), *, age: Age = "newest"
+) -> Iterator[Measurements]:
     """Yield the fitted groups of every device table whose device is in the hardware catalogue.
 
     Parameters
@@ -455,6 +486,8 @@ def read_tables(folder: Path, devices: tuple[str, ...] = ()) -> Iterator[Measure
         Holds one CSV per device, named like the device, and ``sources.csv``.
     devices : tuple of str
         Only these tables, by file stem; empty means all.
+    age : ``newest`` or ``older``
+        Of each framework the newest version alone, or every version before it.
 
     Raises
     ------
@@ -475,7 +508,8 @@ def read_tables(folder: Path, devices: tuple[str, ...] = ()) -> Iterator[Measure
             continue
         device = load_device(name).value
         table = _load(folder, path, sources)
-        for rows in (*_groups(_newest(table)), *_groups(_newest(_by_channel(table)))):
+        labelled = (table, _by_channel(table))
+        for rows in (rows for part in labelled for rows in _groups(_of_age(part, age), age)):
             group = _measured(name, device, rows)
             if group is not None:
                 yield group

@@ -1,5 +1,6 @@
 """Predictions for tables of measured operators, row by row, with what speaks against a row."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from roofline.calibration.measurement_tables import (
     beside_the_kernel,
     completed,
     describe,
+    operator_of,
     software_of,
     version,
 )
@@ -41,7 +43,7 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "mla_prefill": ("batch", "heads", "q_len", "kv_len"),
     "mla_decode": ("batch", "heads", "kv_len"),
     **dict.fromkeys(("allreduce", "allgather", "reducescatter", "alltoall", "sendrecv"), _MESSAGE),
-    **dict.fromkeys(("norm", "elementwise", "quantize", "copy", "read"), ("m", "n")),
+    **dict.fromkeys(("norm", "elementwise", "add", "quantize", "copy", "read"), ("m", "n")),
     "attention_encoder": _ATTENTION,
     "bmm": ("m", "n", "k", "batch"),
 }
@@ -71,7 +73,8 @@ def predict_operators(file: MeasuredFile) -> Predictions:
     rows without either use the device's default profile. Benchmarks repeat a kernel on the same
     operands, so operands that fit in the last-level cache are read from there (the fits' cache
     term), which no prediction of a whole model does; rows whose ``operands`` were ``rotated`` do not. A
-    row of attention names the kernel that ran, so it is timed with that kernel's fit, where a model's prediction chooses the faster.
+    row of attention names the kernel that ran, so it is timed with that kernel's fit, where a model's
+    prediction chooses the faster. The profile is the one nearest in version to the row's software.
     """
     import pandas as pd
 
@@ -120,6 +123,7 @@ def operator_table(file: MeasuredFile) -> "pd.DataFrame":
             "measured": pd.to_numeric(file.column(name), errors="coerce").to_numpy(float),
         }
     )
+    table["op"] = operator_of(table["op"], table["kernel"])
     table["stated"] = _stated_software(file)
     table["software"] = table["stated"].map({text: software_of(text) for text in table["stated"].unique()})
     return table
@@ -214,7 +218,7 @@ def _predict_group(
             high=time_s * np.exp(fit.high + _WIDENED_BY * steps),
             unit=unit_s,
         )
-        result.basis[index] = fit.basis if kernels.own_fit else "transferred"
+        result.basis[index] = fit.basis if fit.kind in (kernels.kind, "*") else "transferred"
         result.profile[index] = runtime.software
     cold = kernels.work.bytes > _CACHES_THAT_HOLD_NOTHING * kernels.ceilings.cache_bytes
     compute_s = kernels.work.flops / kernels.ceilings.flops_per_s
@@ -231,9 +235,11 @@ def _ideal(kernels: Kernels) -> Array:
 def _timed(kernels: Kernels, runtime: Runtime) -> tuple[Array, KernelFit, int] | None:
     """Return the fitted time, the fit of the row's own kind and its steps from an exact match."""
     fit, steps = runtime.fit_for(kernels.kind, kernels.format)
+    if kernels.resembles and (fit is None or fit.kind != kernels.kind):
+        fit, steps = runtime.fit_for(kernels.resembles, kernels.format)
+        steps += 1
     if fit is None:
         return None
-    steps += not kernels.own_fit
     time_s = kernel_time(
         fit.form,
         work=kernels.work,
@@ -253,11 +259,16 @@ def runtime_near(device: str, software: str) -> Runtime:
     """
     wanted = fold(software.partition(" ")[0])
     known = softwares(device)
-    same = [name for name in known if fold(name) == wanted]
+    same = [name for name in known if wanted and fold(_RELEASE.sub("", name)) == wanted]
     same = same or [name for name in known if wanted and fold(name.partition("_")[0]) == wanted]
-    if not same:
-        return load_runtime(device)
-    return load_runtime(device, min(same, key=lambda name: _distance(name, software)))
+    if len(same) < 2 or not version(software):
+        return load_runtime(device, next(iter(same), None))
+    profiles = (load_runtime(device, name) for name in same)
+    return min(profiles, key=lambda profile: _distance(profile.software, software))
+
+
+#: What follows a framework in the name of a profile of one version.
+_RELEASE: Final = re.compile(r"_\d.*$")
 
 
 def _distance(profile: str, software: str) -> list[int]:
