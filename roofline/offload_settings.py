@@ -48,6 +48,9 @@ class OffloadSettings:
         Size of one read from storage.
     io_depth : float or None
         Reads in flight.
+    host_software : str or None
+        Runtime profile of the host's processor where it computes, e.g. ``kt-kernel``; its default
+        where None.
     """
 
     memory_limit: str | None = None
@@ -67,6 +70,7 @@ class OffloadSettings:
     overlap: str | None = None
     io_block: str | None = None
     io_depth: float | None = None
+    host_software: str | None = None
 
     def offloads(self) -> bool:
         """Return whether anything is said of where the model lives."""

@@ -61,7 +61,7 @@ def offloaded(scenario: Scenario, keys: OffloadSettings) -> Scenario:
         deployment,
         placement=Placement(rules=rules, by_size=_by_size(keys)),
         composition=_composition(deployment.composition, keys.overlap),
-        engine_runtimes=_runtimes(deployment.system, rules),
+        engine_runtimes=_runtimes(deployment.system, rules, keys.host_software),
         routing=_routing(deployment, keys.routing),
     )
     prefill = limited.prefill_deployment
@@ -145,9 +145,9 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
     workload = scenario.workload
     sizes = sizes_of(deployment, workload.decode(workload.last_generated), widest=workload.prefill())
     if keys.n_gpu_layers is not None:
-        return layers_on_host(deployment, near_layers=keys.n_gpu_layers), (_UNSENT,)
+        return layers_on_host(deployment, near_layers=keys.n_gpu_layers), (_HANDED,)
     if keys.experts_on_cpu is not None:
-        return experts_on_host(deployment, sizes, layers=keys.experts_on_cpu), (_UNSENT,)
+        return experts_on_host(deployment, sizes, layers=keys.experts_on_cpu), (_HANDED,)
     if keys.offload is None:
         return (), ()
     tier = _TIERS[keys.offload]
@@ -164,15 +164,17 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
         if tier != "host":
             raise InvalidSpecError("offload_mode compute wants offload host: storage computes nothing")
         return (experts_on_host(deployment, sizes) if experts else computed_on_host(deployment, sizes)), (
-            _UNSENT,
+            _HANDED,
         )
     if mode == "choose":
         if tier != "host" or not experts:
             raise InvalidSpecError("offload_mode choose wants offload host and a model with experts")
-        both = replace(deployment, engine_runtimes=_runtimes(deployment.system, (_COMPUTED,)))
+        both = replace(
+            deployment, engine_runtimes=_runtimes(deployment.system, (_COMPUTED,), keys.host_software)
+        )
         above = fetching_pays_above(both, sizes)
         rules = experts_on_host(deployment, sizes, fetch_above=above)
-        return rules, (_UNSENT, _choice_note(above))
+        return rules, (_HANDED, _choice_note(above))
     if mode == "cache":
         if not experts:
             raise InvalidSpecError(f"offload_mode cache: {model.name} has no experts; want stream or compute")
@@ -183,7 +185,9 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
     return streamed(deployment, sizes, source=tier, read=read, expert_read=wanted), ()
 
 
-_UNSENT: Final = "sending activations between device and host processor is not counted"
+_HANDED: Final = (
+    "hidden states go to the host and back in every layer it works in; waking it counts by its profile"
+)
 
 
 _COMPUTED: Final = Rule(pattern="*", pieces=(Piece(engine="host.cpu"),))
@@ -292,12 +296,12 @@ def _on(deployment: Deployment, engine: str | None) -> Deployment:
     )
 
 
-def _runtimes(system: System, rules: tuple[Rule, ...]) -> dict[str, Runtime]:
+def _runtimes(system: System, rules: tuple[Rule, ...], software: str | None) -> dict[str, Runtime]:
     """The host processor's runtime where it computes; the datasheet bound where it is not catalogued."""
     used = {piece.engine for rule in rules for piece in rule.pieces}
     if "host.cpu" not in used or system.host is None:
         return {}
-    return {"host.cpu": load_runtime(system.host.name)}
+    return {"host.cpu": load_runtime(system.host.name, software)}
 
 
 def _composition(own: Composition, text: str | None) -> Composition:

@@ -132,6 +132,9 @@ FLAGS: Final[dict[str, Flag]] = {
     "link": _text("link", "NAME", "Link that joins the devices, e.g. wifi-6 or ethernet-1g."),
     "io_block": _text("io_block", "SIZE", "Size of one read from storage, e.g. '64 KiB'."),
     "io_depth": _number("io_depth", "Reads from storage in flight."),
+    "host_software": _text(
+        "host_software", "NAME", "Profile of the host's processor, e.g. kt-kernel. [default: its own]"
+    ),
     "set": Flag(
         names=("--set",), kind=list[str], metavar="KEY=VALUE",
         help="Any other figure by its path, e.g. memory.hbm.bandwidth='4.8 TB/s'; may be repeated.",

@@ -61,7 +61,6 @@ def test_rows_of_one_group_are_predicted_as_if_each_stood_alone(tmp_path: Path) 
         (("140", ""), "value is missing"),
         (("tok/s", "furlongs"), "unit is not one of decode_tok_s: 'furlongs'"),
         (("decode_tok_s", "decode_toks"), "metric 'decode_toks' is not predicted (nearest: 'decode_tok_s'"),
-        ((",decode,", ",offload,"), "weights are offloaded"),
         ((",1024,", ",many,"), "context is not a number"),
         ((",1,,,1024", ",0,,,1024"), "batch is not a number from 1: '0'"),
         (("vLLM,,", "vLLM,TP4,"), "parallelism does not make 1 devices: 'TP4'"),

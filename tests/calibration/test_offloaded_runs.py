@@ -1,0 +1,105 @@
+"""Rows of offloaded runs: placed by their runtime, timed, and near what was measured."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roofline.calibration.measured_files import read_measured_file
+from roofline.calibration.predictions import Predictions
+from roofline.calibration.whole_model_predictions import predict_whole_models
+
+HEADER = (
+    "device,device_count,device_class,model,params_total_b,params_active_b,quant,bits_per_weight,runtime,"
+    "parallelism,phase,batch,prompt_len,gen_len,context,metric,value,unit,source,licence,note"
+)
+XEON = "RTX 4090D + 1x Xeon Gold 6454S"
+
+
+def row(**cells: Any) -> str:
+    own = {"device_count": 1, "phase": "offload", "batch": 1, "unit": "tok/s", **cells}
+    return ",".join(str(own.get(name, "")) for name in HEADER.split(","))
+
+
+def predicted(tmp_path: Path, *rows: dict[str, Any]) -> Predictions:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join((HEADER, *(row(**cells) for cells in rows))), encoding="utf-8")
+    return predict_whole_models(read_measured_file(path))
+
+
+def deepseek(**cells: Any) -> dict[str, Any]:
+    own = {"device": XEON, "model": "DeepSeek-V3", "quant": "Q4_K_M", "runtime": "KTransformers V0.2"}
+    return {**own, "metric": "decode_tok_s", "prompt_len": 500, "value": 8.73, "note": "8 experts", **cells}
+
+
+def test_experts_on_a_processor_are_near_what_was_measured(tmp_path: Path) -> None:
+    two = "RTX 4090D + 2x Xeon Gold 6454S"
+    found = predicted(
+        tmp_path,
+        deepseek(),
+        deepseek(note="6 experts", value=10.303),
+        deepseek(device=two, value=12.208),
+        deepseek(metric="prefill_tok_s", value=54.21),
+    )
+
+    assert list(found.skipped) == [""] * 4
+    # Leave-out errors of docs/offload.md: within 10 % decoding, 30 % prefilling.
+    assert np.all(np.abs(found.error[:3]) < 0.15)
+    assert abs(found.error[3]) < 0.35
+    assert np.all((found.low < found.measured) & (found.measured < found.high))
+    assert "placed as ktransformers" in str(found.profile[0])
+
+
+def test_more_experts_on_the_card_are_faster_and_long_prompts_are_fetched(tmp_path: Path) -> None:
+    def next_80b(ratio: int) -> dict[str, Any]:
+        metric = f"throughput_tok_s_gpu_expert_ratio_{ratio}"
+        return {"device": "4x RTX 4090 + Xeon Gold 6454S", "device_count": 4, "value": 60.0, "quant": "FP8",
+                "model": "Qwen3-Next-80B-A3B", "runtime": "kt-kernel TP4", "metric": metric}  # fmt: skip
+
+    def minimax(prompt: int) -> dict[str, Any]:
+        return {"device": "1x RTX 4090 48GB + 2x Xeon 8488C PCIe4", "model": "MiniMax-M2.1", "quant": "FP8",
+                "runtime": "kt-kernel + SGLang", "prompt_len": prompt, "metric": "prefill_tok_s",
+                "value": 669.0}  # fmt: skip
+
+    found = predicted(tmp_path, next_80b(0), next_80b(50), minimax(2048), minimax(8192))
+
+    assert list(found.skipped) == [""] * 4
+    assert found.predicted[0] < found.predicted[1]
+    assert found.predicted[3] > 2.0 * found.predicted[2]
+
+
+def test_a_model_read_in_turn_falls_off_a_cliff_where_memory_ends(tmp_path: Path) -> None:
+    pi = {"device": "Raspberry Pi 5 8GB", "quant": "Q8_0", "runtime": "llama.cpp", "gen_len": 128,
+          "metric": "decode_tok_s", "value": 1.0, "note": "EXCEEDS usable RAM: mmap paging"}  # fmt: skip
+    found = predicted(tmp_path, {**pi, "model": "Qwen2.5-7B"}, {**pi, "model": "gemma-2-9b"})
+
+    assert found.predicted[0] > 1.0
+    assert found.predicted[1] < 0.1
+
+
+def test_a_cap_in_the_name_makes_the_difference(tmp_path: Path) -> None:
+    phone = {"device": "OnePlus 13 (Snapdragon 8 Elite) CPU", "quant": "Q4_0", "metric": "decode_tok_s",
+             "runtime": "PowerInfer (llama.cpp fork)", "value": 1.09}  # fmt: skip
+    found = predicted(tmp_path, {**phone, "model": "Qwen3-1.7B (limit 1G)"}, {**phone, "model": "Qwen3-1.7B"})
+
+    assert found.predicted[0] < 3.0 < found.predicted[1]
+
+
+@pytest.mark.parametrize("runtime", ["MoE-Infinity", "HF Accelerate", "DeepSpeed ZeRO-Inference", "Fiddler",
+                                     "Ollama", "AirLLM", "vLLM 0.8", "an unknown engine"])  # fmt: skip
+def test_every_policy_places_a_mixture_on_one_card(runtime: str, tmp_path: Path) -> None:
+    mixtral = {"device": "RTX A5000 24GB", "model": "Mixtral-8x7B", "quant": "FP16", "runtime": runtime,
+               "metric": "tpot_s", "unit": "s", "value": 1.0}  # fmt: skip
+    found = predicted(tmp_path, mixtral)
+
+    assert found.skipped[0] == ""
+    # 93 GB that a card of 24 GB has not: no faster than its own memory, no slower than a disk.
+    assert 0.02 < found.predicted[0] < 120.0
+    assert found.low[0] < found.predicted[0] < found.high[0]
+
+
+def test_what_other_machines_hold_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    found = predicted(tmp_path, deepseek(runtime="Petals"))
+
+    assert "swarm of other machines" in str(found.skipped[0])
