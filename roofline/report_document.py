@@ -220,6 +220,7 @@ def _memory(memory: MemoryUse) -> dict[str, Any]:
             "tensor_bytes": tensors,
             "used_bytes": total(tensors.values()),
             "capacity_bytes": memory.capacity_bytes[tier],
+            "shortfall_bytes": memory.shortfall_bytes[tier],
         }
         for tier, tensors in memory.used_bytes.items()
     }

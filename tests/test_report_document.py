@@ -124,7 +124,8 @@ def test_what_does_not_fit_is_a_result() -> None:
     found = document(batch=512, prompt=8192)
 
     assert found["fits"] is False
-    assert found["memory"]["hbm"]["used_bytes"] > found["memory"]["hbm"]["capacity_bytes"]
+    memory = found["memory"]["hbm"]
+    assert memory["shortfall_bytes"] == memory["used_bytes"] - memory["capacity_bytes"] > 0.0
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

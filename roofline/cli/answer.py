@@ -100,7 +100,12 @@ def memory_section(document: Document) -> Section:
     ]
     header = ("", *(tensor.replace("_", " ") for tensor in tensors), "used", "capacity", "share")
     verdict = "fits" if document["fits"] else "DOES NOT FIT"
-    return Section(title=f"Memory of one device: {verdict}", header=header, rows=rows)
+    lacking = [
+        f"{name} lacks {quantity(tier['shortfall_bytes'], 'B')}"
+        for name, tier in tiers.items()
+        if tier["shortfall_bytes"] > 0.0
+    ]
+    return Section(title=f"Memory of one device: {verdict}", header=header, rows=rows, remarks=tuple(lacking))
 
 
 def operator_section(document: Document, phase: str) -> Section:
