@@ -16,6 +16,7 @@ from roofline.calibration.parallelism_names import pools_of, splits_rows
 from roofline.calibration.predictions import Predictions
 from roofline.calibration.row_split import RowSplit
 from roofline.calibration.serving import Load, Pools, busiest, servers
+from roofline.calibration.speculated_runs import ACCEPTED, SpeculatedRuns, is_speed_up
 from roofline.calibration.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
@@ -36,7 +37,7 @@ _WITHOUT_PREFILL: Final = {name for name, made in METRICS.items() if made in (DE
 #: Metrics whose batch is found, not told.
 _AT_BEST: Final = {name for name, made in METRICS.items() if made.busiest}
 _PHASES_LEFT_OUT: Final = {
-    "spec": "speculative: the table does not say tree and acceptance",
+    "spec": "speculative: the table states no accepted tokens beside the speed",
     "micro": "not a model",
 }
 #: Columns that say how large a model is, where its name or format says nothing.
@@ -68,7 +69,7 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     unit = table["unit_size"].to_numpy(float)
     rate = metric.map(lambda name: name in METRICS and METRICS[name].rate).to_numpy(bool)
     with np.errstate(divide="ignore", invalid="ignore"):
-        seconds = np.where(rate, 1.0 / measured, measured * unit)
+        seconds = np.where(rate, 1.0 / measured, measured * np.nan_to_num(unit, nan=1.0))
     result = Predictions.empty(measured=measured, seconds=seconds, keys=keys)
     result.skip(file.faults)
     result.skip(_faults(file, table, measured, unit))
@@ -78,12 +79,14 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     OffloadedRuns(resolved).predict(
         result, table[usable & away].fillna({"device_count": 1.0, "batch": 1.0}), unit
     )
-    for rows in _groups(table[usable & ~away]):
+    faster = is_speed_up(table).to_numpy(bool)
+    SpeculatedRuns(resolved, table).predict(result, table[usable & faster])
+    for rows in _groups(table[usable & ~away & ~faster]):
         try:
             _predict_group(result, resolved, rows, unit)
         except RooflineError as error:
             result.skipped[rows.index.to_numpy()] = str(error)
-    _check(result, rate)
+    _check(result, rate | faster)
     return result
 
 
@@ -205,12 +208,14 @@ def _faults(file: MeasuredFile, table: "pd.DataFrame", measured: Array, unit: Ar
     fault(measured <= 0, "value is not above 0")
     fault(measured > LARGEST, f"value is above {LARGEST:g}")
     fault(table["note"].str.contains("ANOMALY|OUTLIER"), "marked as an outlier by its source")
+    speed_up = is_speed_up(table)
+    fault(table["metric"] == ACCEPTED, "accepted tokens are an input of the speed-ups beside them")
     for phase, reason in _PHASES_LEFT_OUT.items():
-        fault(table["phase"] == phase, reason)
+        fault(~speed_up & (table["phase"] == phase), reason)
     reasons = {name: _unpredicted(name) for name in table["metric"].unique()}
-    fault(~table["metric"].isin(METRICS), table["metric"].map(reasons).to_numpy(object))
+    fault(~speed_up & ~table["metric"].isin(METRICS), table["metric"].map(reasons).to_numpy(object))
     fault(
-        np.isnan(unit),
+        ~speed_up & np.isnan(unit),
         np.array([f"unit is not one of {row.metric}: {row.unit!r}" for row in table.itertuples()], object),
     )
     for name in ("device", "model"):
