@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.named_scenarios import NamedScenarios
+from roofline.calibration.offloaded_machines import on_machine, on_ring, ring_of
 from roofline.calibration.predictions import Predictions
-from roofline.catalog.fits import load_runtime
-from roofline.catalog.hardware import load_device, load_link, load_storage
 from roofline.catalog.host_names import Machine, machine_called, memory_limit_in
 from roofline.catalog.offload_policies import OffloadPolicy, policy_called
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.operator import FormatRule
-from roofline.hardware import Device
-from roofline.quantity import Quantity, replace_at
+from roofline.quantity import Quantity
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
 from roofline.timing.expert_cache import ExpertCache
@@ -46,25 +44,17 @@ _SAYS: Final = re.compile(
     r"mmap|exceeds (?:usable )?(?:ram|memory)|offload|\(limit|limit \d|memory .*\bcap\b", re.I
 )
 _RATIO: Final = re.compile(r"_gpu_expert_ratio_(\d+)$")
+_PER_TOKEN: Final = re.compile(
+    r"(?:per_token|token|decode|decode_per_token|generation)_latency(?:_m?s)?|(?:decode_|generation_)?(?:ms|s)_per_token"
+    r"|(?:decode_)?latency_(?:m?s_)?per_token(?:_m?s)?"
+)
 _EXPERTS: Final = re.compile(r"^(\d+) experts\b")
 #: Cached tokens where a table says nothing: 128 generated from an empty cache, at half.
 UNSAID_CONTEXT: Final = 64.0
 #: Of the output matrix in mixed 4-bit files (llama.cpp, llama_tensor_get_type).
 _HEAD_FORMAT: Final = "q6_k"
-#: What the operating system takes of a memory it shares: a Raspberry Pi 5 of 8 GiB keeps 8.0 GB of
-#: weights that are read in turn, and loses 8.05 GB (rows of its leaderboard).
-_SYSTEM_BYTES: Final = 0.55 * 2.0**30
-#: Beyond this a model's host is a server, whatever card is in it.
-_DESKTOP_BYTES: Final = 128 * 2.0**30
-_DESKTOP_HOST: Final = "intel_core_i9_14900k"
-#: Up to the year of a card -> the server processor it is usually found beside.
-_SERVER_HOSTS: Final = ((2020, "intel_xeon_w_3245"), (2021, "amd_epyc_7763"), (9999, "intel_xeon_gold_6454s"))
-#: Cards in machines that one person uses.
-_DESKTOP_KINDS: Final = ("consumer_gpu",)
 #: What not knowing the host's processor adds to the interval, as a logarithm.
 _UNKNOWN_HOST: Final = 0.4
-#: Where a card's table says nothing of the storage behind the host.
-_HOST_STORAGE: Final = "nvme_gen3"
 #: Experts of a token that the token before chose as well, beyond chance: an LRU cache of a quarter of
 #: the experts serves 0.36 (ExpertFlow, arXiv:2410.17954), (0.36 - 0.25) / 0.75.
 _REUSE: Final = 0.15
@@ -98,7 +88,10 @@ class OffloadedRun:
 def says_offloaded(table: "pd.DataFrame") -> "pd.Series[bool]":
     """Return which rows say that the model exceeds the memory."""
     said = table["note"] + " " + table["model"]
-    found: pd.Series[bool] = (table["phase"] == "offload") | said.map(lambda text: bool(_SAYS.search(text)))
+    ring = table["runtime"].map(lambda text: policy_called(text).over_ring)
+    found: pd.Series[bool] = (
+        (table["phase"] == "offload") | ring | said.map(lambda text: bool(_SAYS.search(text)))
+    )
     return found
 
 
@@ -122,6 +115,8 @@ def known_metric(metric: str) -> str:
     """Return the metric behind one that only tables of offloaded runs have, itself otherwise."""
     if _RATIO.search(metric):
         return "decode_tok_s"
+    if _PER_TOKEN.fullmatch(metric):
+        return "tpot_ms"
     return "output_tok_s" if metric == "generation_tok_s" else metric
 
 
@@ -159,6 +154,9 @@ class OffloadedRuns:
         """
         for index, row in table.iterrows():
             place = np.array([index])
+            if row["metric"] not in _METRICS:
+                result.skipped[place] = f"metric {row['metric']!r} is not predicted for an offloaded run"
+                continue
             try:
                 run = self.run(row)
                 found = _passes(run.scenario, row)
@@ -198,11 +196,20 @@ class OffloadedRuns:
             raise InvalidSpecError(f"{policy.name}: {policy.note}")
         machine = machine_called(row["device"])
         named = row.copy()
+        ring = ring_of(re.split(r"[,;:/+()]| and ", row["device"])) if policy.over_ring else ()
+        if len(ring) > 1:
+            machine = Machine(device=ring[0].name)
+            row = row.copy()
+            row["device_count"] = 1.0
         named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
         named["device_count"] = max(float(row["device_count"]), machine.device_count)
         scenario = _with_experts(_as_one_file(self._named.scenario(named)), row["note"])
         scenario = _with_workload(scenario, row, policy)
-        scenario, unknown = _on_machine(scenario, machine, row, policy)
+        if len(ring) > 1:
+            scenario, unknown = on_ring(scenario, ring), True
+        else:
+            limit = memory_limit_in(row["model"], row["note"])
+            scenario, unknown = on_machine(scenario, machine, policy, limit=limit)
         placed = _placed(scenario, row, policy)
         return OffloadedRun(
             scenario=placed,
@@ -291,98 +298,6 @@ def _with_workload(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPol
     if policy.reserved_tokens is not None and memory_limit_in(row["model"], row["note"]) is not None:
         workload = allocated(workload, f"max:{policy.reserved_tokens:g}", scenario.deployment.model)
     return scenario.replace(workload=workload)
-
-
-def _on_machine(
-    scenario: Scenario, machine: Machine, row: "pd.Series[Any]", policy: OffloadPolicy
-) -> tuple[Scenario, bool]:
-    """The scenario on the whole machine, and whether its host had to be guessed."""
-    if policy.cache_format is not None:
-        scenario = scenario.replace_at("deployment.precision.kv_cache", policy.cache_format)
-    system = scenario.deployment.system
-    device = system.device
-    near = next(iter(device.memory))
-    limit = memory_limit_in(row["model"], row["note"])
-    capacity = limit or machine.device_bytes or float(device.memory[near].capacity_bytes)
-    device = replace_at(device, f"memory.{near}.capacity_bytes", capacity * policy.memory_share)
-    storage = system.storage if machine.storage is None else load_storage(machine.storage).value
-    if next(iter(device.engine.values())).kind != "gpu" or device.kind == "soc":
-        if limit is None:
-            reserve = max(scenario.deployment.reserve_fraction, _SYSTEM_BYTES / capacity)
-            scenario = scenario.replace(deployment=replace(scenario.deployment, reserve_fraction=reserve))
-        if device.kind == "cpu":
-            device = _sockets(device, machine.sockets or 1.0, policy)
-        system = replace(system, device=device, storage=storage)
-        return scenario.replace(deployment=replace(scenario.deployment, system=system)), False
-    name, unknown = machine.host, machine.nearest_host
-    if name is None:
-        held = float(sum(float(size) for *_, size in scenario.deployment.weight_bytes()))
-        large = held * float(system.device_count) > _DESKTOP_BYTES or device.kind not in _DESKTOP_KINDS
-        server = next(host for year, host in _SERVER_HOSTS if device.year <= year)
-        name, unknown = server if large else _DESKTOP_HOST, True
-    sockets = machine.sockets or (2.0 if policy.numa_aware else 1.0)
-    host = _sockets(load_device(name).value, sockets, policy)
-    memory = next(iter(host.memory))
-    if machine.host_bytes is not None:
-        host = replace_at(host, f"memory.{memory}.capacity_bytes", machine.host_bytes)
-    if machine.host_bytes_per_s is not None:
-        each = machine.host_bytes_per_s * (sockets if policy.numa_aware else 1.0)
-        host = replace_at(host, f"memory.{memory}.bandwidth_bytes_per_s", each)
-    link = system.host_link if machine.link is None else load_link(machine.link).value
-    if link is None:
-        raise InvalidSpecError(f"{device.name}: the catalogue names no link to a host")
-    rate = _copied(host, float(link.bandwidth_bytes_per_s), float(system.device_count), policy)
-    system = replace(
-        system,
-        device=device,
-        host=host,
-        host_link=replace(link, bandwidth_bytes_per_s=rate),
-        storage=load_storage(_HOST_STORAGE).value if storage is None else storage,
-    )
-    deployment = replace(scenario.deployment, system=system, engine_runtimes=_runtimes(name, policy))
-    return scenario.replace(deployment=deployment), unknown
-
-
-def _copied(host: Device, link_bytes_per_s: float, cards: float, policy: OffloadPolicy) -> float:
-    """The rate of one card's copies: put together by the host, then over its link [B/s]."""
-    each = 1.0 / (policy.link_share * link_bytes_per_s)
-    if policy.gather_share is not None:
-        memory = next(iter(host.memory.values()))
-        each += cards / (policy.gather_share * float(memory.bandwidth_bytes_per_s))
-    return 1.0 / each
-
-
-def _sockets(device: Device, sockets: float, policy: OffloadPolicy) -> Device:
-    """A processor of several sockets; only NUMA-aware software reads faster from all of them."""
-    if sockets == 1.0:
-        return device
-    reached = sockets if policy.numa_aware else 1.0
-    engines = {
-        name: replace(
-            engine,
-            units=engine.units * sockets,
-            cache_bytes=engine.cache_bytes * sockets,
-            vector_flops_per_s=engine.vector_flops_per_s * sockets,
-            peak_flops_per_s={
-                format: {held: rate * sockets for held, rate in rates.items()}
-                for format, rates in engine.peak_flops_per_s.items()
-            },
-        )
-        for name, engine in device.engine.items()
-    }
-    memories = {
-        name: replace(
-            memory,
-            capacity_bytes=memory.capacity_bytes * sockets,
-            bandwidth_bytes_per_s=memory.bandwidth_bytes_per_s * reached,
-        )
-        for name, memory in device.memory.items()
-    }
-    return replace(device, engine=engines, memory=memories)
-
-
-def _runtimes(host: str, policy: OffloadPolicy) -> dict[str, Any]:
-    return {"host.cpu": load_runtime(host, policy.host_software)}
 
 
 def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) -> Scenario:

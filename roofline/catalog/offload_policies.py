@@ -46,6 +46,8 @@ class OffloadPolicy:
         Share of the device's memory that it uses, 0..1.
     reserved_tokens : float or None
         Tokens its cache memory is made for from the start.
+    over_ring : bool
+        Whether it spreads layers over unlike devices that the device cell lists.
     numa_aware : bool
         Whether every socket works on weights in its own memory; otherwise two sockets read no faster
         than one.
@@ -71,6 +73,7 @@ class OffloadPolicy:
     memory_share: float = 1.0
     reserved_tokens: float | None = None
     numa_aware: bool = False
+    over_ring: bool = False
     spread: float = 0.5
     source: str
     note: str = ""
@@ -228,15 +231,16 @@ POLICIES: Final = (
     ),
     OffloadPolicy(
         name="prima.cpp",
-        written_as=r"prima",
+        written_as=r"prima|\bexo\b|dllama|distributed[- ]llama",
         way="mmap",
         runs_as="llama.cpp",
         prefetched=1.0,
+        over_ring=True,
         spread=1.2,
         source="prima.cpp, Li et al. 2025, arXiv:2504.08791: layers in windows around a ring of "
         "devices, mapped from "
         "file and prefetched",
-        note="a ring of unlike devices is taken as the named device alone where no other is named",
+        note="free memory of computers at home is an estimate; hops over the network are not counted",
     ),
     OffloadPolicy(
         name="llama.cpp",
