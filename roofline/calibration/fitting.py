@@ -85,8 +85,16 @@ _GEMM: Final = (
     Parameter(name="t0_s", prior=2.7e-6, spread=0.7),
     Parameter(name="step_s", prior=0.135e-6, spread=0.5),
     Parameter(name="split_s", prior=2.2e-6, spread=0.6),
+    Parameter(name="tile_s", prior=0.5e-6, spread=1.0),
     _CACHE,
 )
+_QUANTISED: Final = (
+    *_GEMM,
+    Parameter(name="extra_factor", prior=0.5, spread=1.0),
+    Parameter(name="row_s", prior=0.2e-6, spread=1.2),
+)
+_FOUND_KEYS: Final = Parameter(name="cache_gain", prior=0.55, spread=0.8)
+_FULL_TILES: Final = Parameter(name="compute_fraction", prior=0.5, spread=0.3)
 _SPLIT: Final = (
     Parameter(name="memory_fraction", prior=0.88, spread=0.2),
     Parameter(name="t0_s", prior=6.7e-6, spread=0.6),
@@ -133,7 +141,15 @@ _ROWWISE: Final = (
     Parameter(name="t0_s", prior=3.3e-6, spread=0.8),
     _CACHE,
 )
-_ROUNDINGS: Final = ({"wave_rounding": 0.0}, {"wave_rounding": 1.0})
+_LAUNCHES: Final = tuple(
+    {"wave_rounding": rounding, "launch_bound": bound} for bound in (0.0, 1.0) for rounding in (0.0, 1.0)
+)
+_DISPATCHES: Final = tuple(
+    {**launch, "dispatch": dispatch, "reread": reread}
+    for dispatch in (0.0, 1.0, 2.0)
+    for reread in (0.0, 1.0, 2.0)
+    for launch in _LAUNCHES
+)
 _COLLECTIVE_FORM: Final = FittedForm(form="two_protocol_collective", parameters=_COLLECTIVE)
 _ROWWISE_FORM: Final = FittedForm(form="rowwise_pass", parameters=_ROWWISE)
 
@@ -142,13 +158,13 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
     "gemm": FittedForm(
         form="tiled_matrix_product",
         parameters=_GEMM,
-        choices=_ROUNDINGS,
+        choices=_LAUNCHES,
         fixed={"extra_factor": 0.0},
     ),
     "quantised_gemm": FittedForm(
         form="tiled_matrix_product",
-        parameters=(*_GEMM, Parameter(name="extra_factor", prior=0.5, spread=1.0)),
-        choices=_ROUNDINGS,
+        parameters=_QUANTISED,
+        choices=_DISPATCHES,
     ),
     "grouped_gemm": FittedForm(form="grouped_matrix_product", parameters=_GROUPED),
     "attention_decode": FittedForm(
@@ -246,6 +262,12 @@ _OUTLIER: Final = 0.1
 _MOST_STEPS: Final = 40
 _DIFFERENCE: Final = 1e-4
 _CLIPPED: Final = 0.5
+#: Of more choices than that, rows too few to tell them apart take the first four; others try all on
+#: every n-th row in few steps, and four go on.
+_MOST_CHOICES: Final = 8
+_TRIED_ROWS: Final = 150
+_TRIED_STEPS: Final = 8
+_KEPT_CHOICES: Final = 4
 
 
 def robust(residual: Array) -> Array:
@@ -278,12 +300,35 @@ def fit(
     Minimises soft-L1 of the logarithmic residual, in units of 0.1, weighted by
     ``clip((t/median t)**0.25, 0.5, 3)`` so that slow kernels, which carry a model's time, count a
     little more, plus the Gaussian prior. Choices are enumerated; the least mean residual, clipped at
-    0.5, wins. Standard errors are those of the linearised problem, prior included.
+    0.5, wins. Of more than eight, the best four on some 150 rows go on, or the first four where there
+    are fewer rows. Standard errors are those of the linearised problem, prior included.
 
     References
     ----------
     Huber 1964, doi:10.1214/aoms/1177703732 (robust loss); docs/decisions/0003-latency-forms.md.
     """
+    tried = choices or form_of(data.kind, data.format, data.engine).choices
+    if len(tried) > _MOST_CHOICES and len(data.times_s) < _TRIED_ROWS:
+        tried = tried[:_KEPT_CHOICES]
+    elif len(tried) > _MOST_CHOICES:
+        sample = np.arange(len(data.times_s)) % (len(data.times_s) // _TRIED_ROWS) == 0
+        few = data.rows(sample)
+        found = [_solve(few, one, centre, prior_scale, _TRIED_STEPS) for one in tried]
+        tried = tuple(one.choices for one in sorted(found, key=lambda one: one.loss)[:_KEPT_CHOICES])
+    if not tried:
+        raise InvalidSpecError(f"{data.kind}: no choices to fit")
+    solved = [_solve(data, one, centre, prior_scale, _MOST_STEPS) for one in tried]
+    return min(solved, key=lambda one: one.loss)
+
+
+def _solve(
+    data: Measurements,
+    chosen: Mapping[str, float],
+    centre: Mapping[str, float] | None,
+    prior_scale: float,
+    most_steps: int,
+) -> Solution:
+    """Return the best parameters under one set of choices."""
     from scipy.optimize import least_squares
 
     form = form_of(data.kind, data.format, data.engine)
@@ -305,46 +350,37 @@ def fit(
             for column, parameter in enumerate(form.parameters)
         }
 
-    def residuals(points: Array, chosen: Mapping[str, float]) -> Array:
+    def residuals(points: Array) -> Array:
         predicted = predict(form, data, values(points), chosen)
         fitted = robust(np.log(predicted) - target) * weight
         return np.concatenate((fitted, (points - start) / spread), axis=-1)
 
-    def jacobian(point: Array, chosen: Mapping[str, float]) -> Array:
+    def jacobian(point: Array) -> Array:
         steps = _DIFFERENCE * np.eye(len(point))
-        ends = residuals(np.concatenate((point + steps, point - steps)), chosen)
+        ends = residuals(np.concatenate((point + steps, point - steps)))
         return (ends[: len(point)] - ends[len(point) :]).T / (2.0 * _DIFFERENCE)
 
-    best: Solution | None = None
-    for chosen in choices or form.choices:
-        found = least_squares(
-            residuals,
-            start,
-            jac=jacobian,
-            args=(chosen,),
-            x_scale=np.maximum(spread, 0.05),
-            max_nfev=_MOST_STEPS,
-        )
-        parameters = {
-            parameter.name: float(parameter.value(found.x[column]))
-            for column, parameter in enumerate(form.parameters)
-        }
-        misses = np.abs(np.log(predict(form, data, parameters, chosen)) - target)
-        loss = float(np.mean(np.minimum(misses, _CLIPPED)))
-        if best is None or loss < best.loss:
-            variance = 2.0 * found.cost / max(len(target) - len(names), 1)
-            slopes = np.asarray(found.jac)
-            covariance = np.linalg.pinv(slopes.T @ slopes) * variance
-            errors = np.sqrt(np.diag(covariance))
-            best = Solution(
-                parameters=parameters,
-                choices=chosen,
-                standard_errors=dict(zip(names, errors.tolist(), strict=True)),
-                loss=loss,
-            )
-    if best is None:
-        raise InvalidSpecError(f"{data.kind}: no choices to fit")
-    return best
+    found = least_squares(
+        residuals,
+        start,
+        jac=jacobian,
+        x_scale=np.maximum(spread, 0.05),
+        max_nfev=most_steps,
+    )
+    parameters = {
+        parameter.name: float(parameter.value(found.x[column]))
+        for column, parameter in enumerate(form.parameters)
+    }
+    misses = np.abs(np.log(predict(form, data, parameters, chosen)) - target)
+    variance = 2.0 * found.cost / max(len(target) - len(names), 1)
+    slopes = np.asarray(found.jac)
+    errors = np.sqrt(np.diag(np.linalg.pinv(slopes.T @ slopes) * variance))
+    return Solution(
+        parameters=parameters,
+        choices=chosen,
+        standard_errors=dict(zip(names, errors.tolist(), strict=True)),
+        loss=float(np.mean(np.minimum(misses, _CLIPPED))),
+    )
 
 
 def log_errors(data: Measurements, solution: Solution) -> Array:

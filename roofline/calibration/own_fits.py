@@ -236,11 +236,10 @@ def _refuse_degenerate(family: NDArray[Any], work: Array) -> None:
 def _start(base: KernelFit | None, data: Measurements) -> Solution | None:
     """Return the profile's parameters, where they are of the same form."""
     form = form_of(data.kind, data.format, data.engine)
-    names = {parameter.name for parameter in form.parameters}
-    if base is None or base.form != form.form or not names <= set(base.parameters):
+    if base is None or base.form != form.form:
         return None
     return Solution(
-        parameters={name: base.parameters[name] for name in names},
+        parameters={one.name: base.parameters.get(one.name, one.prior) for one in form.parameters},
         choices=base.choices,
         standard_errors={},
         loss=0.0,

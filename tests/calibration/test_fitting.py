@@ -19,6 +19,7 @@ TRUE = {
     "t0_s": 4e-6,
     "step_s": 0.2e-6,
     "split_s": 3e-6,
+    "tile_s": 1e-6,
     "cache_gain": 0.5,
 }
 
@@ -61,11 +62,23 @@ def donor(device="nvidia_h100_sxm5_80gb", noise=0.02, kin=None, **changed):
 def test_a_fit_recovers_the_parameters_behind_noisy_times():
     solution = fit(gemm_rows(noise=0.03))
 
-    assert solution.choices == {"wave_rounding": 0.0}
+    assert solution.choices == {"wave_rounding": 0.0, "launch_bound": 0.0}
     for name in ("compute_fraction", "memory_fraction", "t0_s", "step_s"):
         # Within four of its own standard errors, prior included.
         off = abs(np.log(solution.parameters[name] / TRUE[name]))
         assert off < 4 * solution.standard_errors[name] + 0.01, name
+
+
+def test_dispatch_tables_are_tried_only_with_enough_rows():
+    table = {"wave_rounding": 1.0, "launch_bound": 0.0, "dispatch": 2.0, "reread": 0.0}
+    data = gemm_rows(format="fp8")
+    form = form_of("gemm", "fp8", "gpu")
+    told = {**TRUE, "extra_factor": 0.5, "row_s": 0.2e-6}
+    data = replace(data, times_s=predict(form, data, told, table))
+    few = data.rows(np.arange(len(data.times_s)) < 100)
+
+    assert fit(data).choices["dispatch"] == 2.0
+    assert fit(few).choices["dispatch"] == 0.0
 
 
 def test_one_wild_row_moves_no_parameter_much():

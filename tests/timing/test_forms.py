@@ -37,7 +37,8 @@ SHAPES = {
 }  # fmt: skip
 PARAMETERS = {
     "compute_fraction": 0.8, "memory_fraction": 0.9, "t0_s": 3e-6, "step_s": 0.1e-6, "split_s": 2e-6,
-    "cache_gain": 0.5, "extra_factor": 0.5, "activation_factor": 1.5, "routed_factor": 0.5,
+    "tile_s": 1e-6, "row_s": 0.2e-6, "cache_gain": 0.5, "extra_factor": 0.5, "activation_factor": 1.5,
+    "routed_factor": 0.5,
     "item_s": 2e-6, "combine_s": 3e-6, "multi_head_factor": 0.7, "softmax_s": 0.2e-6, "sequence_s": 1e-6,
     "latency_s": 10e-6, "bandwidth_fraction": 0.7, "latency_exponent": 0.5, "bandwidth_exponent": -0.2,
     "fast_latency": 0.3, "fast_bandwidth": 0.5,
@@ -47,13 +48,13 @@ CHOICES = {
 }  # fmt: skip
 
 
-def time(form, work, ceilings=CEILINGS, warm=False, **parameters):
+def time(form, work, ceilings=CEILINGS, warm=False, choices=CHOICES, **parameters):
     return kernel_time(
         form,
         work=work,
         ceilings=ceilings,
         parameters={**PARAMETERS, **parameters},
-        choices=CHOICES,
+        choices=choices,
         warm=warm,
     )
 
@@ -137,7 +138,9 @@ def test_one_tile_of_a_matrix_product_by_hand():
         shape={**SHAPES["tiled_matrix_product"], "m": 16.0, "n": 64.0, "k": 64.0},
     )
 
-    np.testing.assert_allclose(time("tiled_matrix_product", work, step_s=1e-6), 4.00018e-6, rtol=1e-6)
+    np.testing.assert_allclose(
+        time("tiled_matrix_product", work, step_s=1e-6, tile_s=0.0), 4.00018e-6, rtol=1e-6
+    )
 
 
 def test_a_long_reduction_on_few_tiles_is_split():
@@ -154,10 +157,102 @@ def test_a_long_reduction_on_few_tiles_is_split():
 
 def test_quantised_activations_cost_an_extra_pass():
     # 3 m k = 3 * 128 * 2048 bytes at 1 TB/s, half of it visible: 0.393 us.
-    narrow = time("tiled_matrix_product", work_of("tiled_matrix_product", activation_bits=8.0))
+    narrow = time("tiled_matrix_product", work_of("tiled_matrix_product", activation_bits=8.0), row_s=0.0)
     wide = time("tiled_matrix_product", work_of("tiled_matrix_product"))
 
     np.testing.assert_allclose(narrow - wide, 0.5 * 3 * 128 * 2048 / 1e12, rtol=1e-9)
+
+
+def test_quantising_many_short_rows_costs_their_number():
+    # 10,000 rows on 100 units at 1 us each: 100 us, against 3 m k = 3 * 10,000 * 64 bytes at 1 TB/s, half
+    # of it visible: 0.96 us. Together |100, 0.96|_3 = 100.00003 us.
+    work = Work(
+        flops=0.0,
+        bytes=0.0,
+        shape={**SHAPES["tiled_matrix_product"], "m": 10_000.0, "k": 64.0, "activation_bits": 8.0},
+    )
+    added = time("tiled_matrix_product", work, row_s=1e-6) - time(
+        "tiled_matrix_product", work, row_s=0.0, extra_factor=0.0
+    )
+
+    np.testing.assert_allclose(added, 100.00003e-6, rtol=1e-6)
+
+
+def test_a_tile_pays_its_start_once_a_wave():
+    # One tile, one wave: the start adds what it takes.
+    work = Work(
+        flops=0.0, bytes=0.0, shape={**SHAPES["tiled_matrix_product"], "m": 16.0, "n": 64.0, "k": 64.0}
+    )
+
+    added = time("tiled_matrix_product", work, tile_s=2e-6) - time("tiled_matrix_product", work, tile_s=0.0)
+
+    np.testing.assert_allclose(added, 2e-6, rtol=1e-9)
+
+
+def test_a_dispatch_table_takes_its_tile_from_the_rows():
+    # m = 200 takes 128 x 128: 2 x 2 tiles of 64 deep steps on 100 units; one step is 2*64*128*128 =
+    # 2.097 MFLOP at 0.8 TFLOP/s = 2.62 us. m = 100 takes 128 x 64: half of that.
+    def tiles(m):
+        shape = {**SHAPES["tiled_matrix_product"], "m": m, "n": 256.0, "k": 64.0}
+        return Work(flops=0.0, bytes=0.0, shape=shape)
+
+    choices = {"wave_rounding": 1.0, "dispatch": 2.0}
+    many, few = (
+        time("tiled_matrix_product", tiles(m), choices=choices, t0_s=0.0, tile_s=0.0, step_s=1e-12)
+        for m in (200.0, 100.0)
+    )
+
+    np.testing.assert_allclose((many, few), (2.62144e-6, 1.31072e-6), rtol=1e-9)
+
+
+def test_operands_beyond_the_cache_are_read_again_for_every_column_of_tiles():
+    # 16 columns of 256 without cache: activations come 15 times more; 128 * 65,536 * 2 bytes at 0.9 TB/s
+    # each. The cheaper order reads weights again for each row of tiles: there is one, so nothing.
+    shape = {**SHAPES["tiled_matrix_product"], "m": 128.0, "n": 4096.0, "k": 65536.0}
+    work = Work(flops=0.0, bytes=0.0, shape=shape)
+
+    def at(reread):
+        choices = {"wave_rounding": 0.0, "dispatch": 1.0, "reread": reread}
+        return time(
+            "tiled_matrix_product",
+            work,
+            replace(CEILINGS, cache_bytes=0.0),
+            choices=choices,
+            t0_s=0.0,
+            tile_s=0.0,
+            step_s=1e-12,
+            compute_fraction=1e6,
+        )
+
+    np.testing.assert_allclose(at(1.0), 15 * 128 * 65536 * 2 / 0.9e12, rtol=1e-3)
+    assert at(2.0) < at(1.0) / 100
+
+
+def test_a_launch_bound_product_takes_the_longer_of_launch_and_kernel():
+    work = Work(
+        flops=0.0, bytes=0.0, shape={**SHAPES["tiled_matrix_product"], "m": 16.0, "n": 64.0, "k": 64.0}
+    )
+    choices = {"wave_rounding": 1.0, "launch_bound": 1.0}
+
+    # One step of 1 us under a launch of 30 us: |30, 1|_3 = 30.0004 us.
+    np.testing.assert_allclose(
+        time("tiled_matrix_product", work, choices=choices, t0_s=30e-6, step_s=1e-6, tile_s=0.0),
+        30.0004e-6,
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("dispatch", [1.0, 2.0])
+@pytest.mark.parametrize("count", [3, 9000])
+def test_a_grid_of_dispatched_products_equals_its_points(dispatch, count):
+    m = np.linspace(1.0, 5000.0, count)
+    choices = {"wave_rounding": 1.0, "launch_bound": 1.0, "dispatch": dispatch, "reread": 2.0}
+
+    grid = time("tiled_matrix_product", work_of("tiled_matrix_product", m=m), choices=choices)
+
+    for at in (0, count // 3, count - 1):
+        alone = time("tiled_matrix_product", work_of("tiled_matrix_product", m=float(m[at])), choices=choices)
+        np.testing.assert_allclose(grid[at], alone, rtol=1e-12)
 
 
 def test_decode_attention_of_long_keys_approaches_the_bandwidth():

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from roofline.quantity import Quantity, ceil, smooth_maximum, where
+from roofline.quantity import Quantity, ceil, maximum, minimum, smooth_maximum, where
 from roofline.timing.forms.work import Ceilings, Work, cached_share, fastest, waves
 
 __all__ = ["Tile", "chosen_tile", "grouped_matrix_product", "largest_tile", "tiled_matrix_product"]
@@ -15,6 +15,10 @@ _STEP: Final = 64.0  # depth of one k step of a tile, as in CUTLASS's default th
 _TILES: Final = ((128.0, 256.0), (128.0, 128.0), (64.0, 128.0), (64.0, 64.0), (16.0, 64.0))
 _SPLITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 _MENU: Final = tuple((rows, columns, split) for rows, columns in _TILES for split in _SPLITS)
+#: Tiles of dispatch tables by m: none stands for rows, or columns, that follow m.
+_BY_ROWS: Final = tuple((0.0, columns, 1.0) for columns in (64.0, 128.0, 256.0))
+_BY_TABLE: Final = ((0.0, 0.0, 1.0),)
+_MOST_ROWS: Final = 128.0
 _ROTATED_COPIES: Final = 6.0  # weight copies the public timing loops behave as if they rotate
 _GROUPED_MENU: Final = ((16.0,), (32.0,), (64.0,), (128.0,))
 _GROUPED_COLUMNS: Final = 128.0
@@ -36,11 +40,17 @@ def tiled_matrix_product(
     ceilings : Ceilings
     parameters : mapping
         ``compute_fraction`` e_c and ``memory_fraction`` e_m of the peaks; ``t0_s``, the fixed time;
-        ``step_s``, the least time of one 64-deep step of a tile; ``split_s``, the fixed cost of a
-        split reduction; ``cache_gain``, time of a byte found in cache over one from memory;
-        ``extra_factor``, share of a separate (de)quantisation pass that is not hidden.
+        ``step_s``, the least time of one 64-deep step of a tile; ``tile_s``, what a tile takes to start
+        and to store its result; ``split_s``, the fixed cost of a split reduction; ``cache_gain``, time
+        of a byte found in cache over one from memory; ``extra_factor``, share of a separate
+        (de)quantisation pass that is not hidden; ``row_s``, time a unit takes to quantise one row of
+        activations, however short. ``tile_s`` and ``row_s`` may be absent: 0.
     choices : mapping
-        ``wave_rounding``, see `waves`.
+        ``wave_rounding``, see `waves`, and three that may be absent (0). ``dispatch``: 0, any tile and
+        split; 1, as many rows as m needs in a power of two up to 128, any columns, reduction whole; 2,
+        one tile by m. ``reread``: 0, operands come from memory once; 1, activations again for every
+        column of tiles; 2, the cheaper of that and weights again for every row of tiles.
+        ``launch_bound``: 1 where launches follow each other slower than short kernels run.
     warm : bool
         See `Form`.
 
@@ -49,30 +59,37 @@ def tiled_matrix_product(
     With tiles ``b_m x b_n``, split s (only where the tiles do not fill the units), waves w and
     ``K = 64 ceil(k / 64 s)``:
 
-    ``t = t0 + x E/B + min | w | 2 b_m b_n K U / (e_c P), tau K/64 |_4 , bytes/(e_m B) |_3
+    ``t = t0 + q + min | w (| 2 b_m b_n K U / (e_c P), tau K/64 |_4 + t_tile) , bytes/(e_m B) |_3
     + [s > 1] (t_split + 4 s m n / B)``
 
-    E is ``3 m k`` bytes where activations are narrower than 16 bits (read and write of their
-    quantisation), else ``2 n k`` where weights are. A row of its own for that quantisation would count
-    it twice. Alignment of m, n, k was tested and moves the residual by less than 2 %, so it is left
-    out; power limits are inside e_c.
+    ``q = | x E/B, t_row m/U |_3``, its second term only where activations are narrower than 16 bits.
+    E is ``3 m k`` bytes there (read and write of their quantisation), else ``2 n k`` where weights are.
+    A row of its own for that quantisation would count it twice. Launch-bound, ``t = | t0, the rest
+    |_3``. Operands read again count among the bytes unless the cache holds them. Alignment of m, n, k
+    was tested and moves the residual by less than 2 %, so it is left out; power limits are inside e_c.
 
     References
     ----------
     Thakkar et al., CUTLASS, "Efficient GEMM in CUDA" (tile hierarchy, split-K); Osama et al. 2023,
-    Stream-K, arXiv:2301.03598; docs/decisions/0003-latency-forms.md (form selection and ablation).
+    Stream-K, arXiv:2301.03598; docs/decisions/0003-latency-forms.md (form selection and ablation) and
+    0005-matrix-products-by-dispatch.md (everything that may be absent).
     """
     tiled = _tiled(work, ceilings, parameters, choices, warm)
-    return tiled.fixed_s + fastest(_MENU, tiled.operands, tiled.time)
+    return tiled.launched(fastest(tiled.menu, tiled.operands, tiled.time))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Tiled:
-    """The fixed time of a product [s], and its time beyond that by tile rows, columns and split."""
+    """A product: the kernels to choose from, the time of each [s], and what the launch adds to it.
 
-    fixed_s: Quantity
+    A kernel is tile rows, columns and split; `tile` puts in the rows and columns that follow m.
+    """
+
+    menu: tuple[tuple[float, float, float], ...]
+    tile: Callable[[Quantity, Quantity], tuple[Quantity, Quantity]]
     operands: tuple[Quantity, ...]
     time: Callable[..., Any]
+    launched: Callable[[Quantity], Quantity]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +117,7 @@ def chosen_tile(
 ) -> Tile:
     """Return the fastest kernel of the menu for a single product, as a cold pass finds it."""
     tiled = _tiled(work, ceilings, parameters, choices, False)
-    return min((_tile(tiled, row) for row in _MENU), key=lambda tile: tile.time_s)
+    return min((_tile(tiled, row) for row in tiled.menu), key=lambda tile: tile.time_s)
 
 
 def largest_tile(
@@ -111,9 +128,9 @@ def largest_tile(
 
 
 def _tile(tiled: _Tiled, row: tuple[float, float, float]) -> Tile:
-    rows, columns, split = row
-    time_s = float(tiled.fixed_s) + float(tiled.time(rows, columns, split))
-    return Tile(rows=rows, columns=columns, split=split, time_s=time_s)
+    time_s = float(tiled.launched(float(tiled.time(*row))))
+    rows, columns = tiled.tile(row[0], row[1])
+    return Tile(rows=float(rows), columns=float(columns), split=row[2], time_s=time_s)
 
 
 def _tiled(
@@ -127,30 +144,73 @@ def _tiled(
     m, n, k, groups = shape["m"], shape["n"], shape["k"], shape["groups"]
     bandwidth, units = ceilings.bytes_per_s, ceilings.units
     per_unit = parameters["compute_fraction"] * ceilings.flops_per_s / units
-    step, split_s = parameters["step_s"], parameters["split_s"]
-    memory = work.bytes / (parameters["memory_fraction"] * bandwidth)
+    step, split_s, tile_s = parameters["step_s"], parameters["split_s"], parameters.get("tile_s", 0.0)
+    weights = groups * n * k * shape["weight_bits"] / 8.0
+    inputs = groups * m * k * shape["activation_bits"] / 8.0
+    reached = parameters["memory_fraction"] * bandwidth
+    memory = work.bytes / reached
     if warm:
-        weights = groups * n * k * shape["weight_bits"] / 8.0
         found = cached_share(work.bytes + (_ROTATED_COPIES - 1.0) * weights, ceilings.cache_bytes)
         memory = memory * (1.0 - found + found * parameters["cache_gain"])
     partial = 4.0 * groups * m * n / bandwidth
-    rounding = choices["wave_rounding"]
+    rounding, reread = choices["wave_rounding"], choices.get("reread", 0.0)
+    menu, tile_of = _kernels(m, choices.get("dispatch", 0.0))
+    missed_inputs = inputs * (1.0 - cached_share(inputs, ceilings.cache_bytes)) / reached
+    missed_weights = weights * (1.0 - cached_share(weights, ceilings.cache_bytes)) / reached
 
     def time(rows: Quantity, columns: Quantity, split: Quantity) -> Quantity:
-        tiles = groups * ceil(m / rows) * ceil(n / columns)
+        rows, columns = tile_of(rows, columns)
+        row_tiles, column_tiles = ceil(m / rows), ceil(n / columns)
+        tiles = groups * row_tiles * column_tiles
         steps = ceil(k / (_STEP * split))
-        tile = steps * smooth_maximum(2.0 * _STEP * rows * columns / per_unit, step, 4.0)
-        busy = smooth_maximum(waves(tiles * split, units, rounding) * tile, memory, 3.0)
+        tile = steps * smooth_maximum(2.0 * _STEP * rows * columns / per_unit, step, 4.0) + tile_s
+        again: Quantity = 0.0
+        if reread:
+            again = (column_tiles - 1.0) * missed_inputs
+        if reread == _CHEAPER:
+            again = minimum(again, (row_tiles - 1.0) * missed_weights)
+        busy = smooth_maximum(waves(tiles * split, units, rounding) * tile, memory + again, 3.0)
         reduced = busy + where(split > 1.0, split_s + split * partial, 0.0)
         return where((split > 1.0) & (tiles > units), np.inf, reduced)
 
+    quantised = shape["activation_bits"] < 16.0
     narrow = where(shape["weight_bits"] < 16.0, 2.0 * n * k, 0.0)
-    extra = groups * where(shape["activation_bits"] < 16.0, 3.0 * m * k, narrow) / bandwidth
+    extra = parameters["extra_factor"] * groups * where(quantised, 3.0 * m * k, narrow) / bandwidth
+    if "row_s" in parameters:
+        by_row = where(quantised, parameters["row_s"] * groups * m / units, 0.0)
+        extra = smooth_maximum(extra, by_row, 3.0)
+    t0, launch_bound = parameters["t0_s"], choices.get("launch_bound", 0.0)
+
+    def launched(kernel: Quantity) -> Quantity:
+        return smooth_maximum(t0, extra + kernel, 3.0) if launch_bound else t0 + extra + kernel
+
     return _Tiled(
-        fixed_s=parameters["t0_s"] + parameters["extra_factor"] * extra,
-        operands=(m, n, k, groups, memory, per_unit, step, split_s, units),
+        menu=menu,
+        tile=tile_of,
+        operands=(m, n, k, groups, memory, per_unit, step, split_s, tile_s, units),
         time=time,
+        launched=launched,
     )
+
+
+#: The choice of ``reread`` that takes the cheaper order, and of ``dispatch`` where rows follow m.
+_CHEAPER: Final = 2.0
+_ROWS_FOLLOW: Final = 1.0
+
+
+def _kernels(
+    m: Quantity, dispatch: float
+) -> tuple[tuple[tuple[float, float, float], ...], Callable[[Quantity, Quantity], tuple[Quantity, Quantity]]]:
+    """Return the kernels to choose from, and what puts in the rows and columns that follow m."""
+    if not dispatch:
+        return _MENU, lambda rows, columns: (rows, columns)
+    fitting = minimum(2.0 ** ceil(np.log2(maximum(m, 1.0))), _MOST_ROWS)
+    if dispatch == _ROWS_FOLLOW:
+        least = maximum(fitting, 16.0)
+        return _BY_ROWS, lambda rows, columns: (least, columns)
+    narrow = where(m <= _MOST_ROWS, 64.0, 128.0)
+    tall = maximum(fitting, 64.0)
+    return _BY_TABLE, lambda rows, columns: (tall, narrow)
 
 
 def grouped_matrix_product(
