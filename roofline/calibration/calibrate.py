@@ -23,7 +23,7 @@ from roofline.calibration.machine import Machine, device_file, import_torch
 from roofline.calibration.measure import Budget, Task, Told, kernel_tasks, measure, refuse_busy, run
 from roofline.calibration.measured_files import read_measured_file
 from roofline.calibration.memory_speed import MemorySpeed, memory_speeds
-from roofline.calibration.own_fits import OwnFit, Refused, fit_operators, write_fits
+from roofline.calibration.own_fits import OwnFit, Refused, fit_operators, set_aside, write_fits
 from roofline.calibration.own_speeds import fit_whole_models
 from roofline.calibration.profiles import profile_text
 from roofline.calibration.storage_speed import (
@@ -37,7 +37,7 @@ from roofline.calibration.storage_speed import (
 from roofline.catalog.files import read_toml
 from roofline.catalog.hardware import load_device
 from roofline.catalog.sourced import validated
-from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError, RooflineError
+from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError
 from roofline.graph.formats import format_named
 from roofline.timing.runtime import HostTime, Runtime
 
@@ -99,14 +99,13 @@ def calibrate_table(path: Path, folder: Path, said: dict[str, str] | None = None
     today = date.today().isoformat()
     if file.schema == "sources":
         raise FileFormatError(f"{path}: is a table of sources, not of measurements")
-    if file.schema == "whole_models":
-        fits, refused, profiles = fit_whole_models(file, today)
-    else:
-        fits, refused, profiles = fit_operators(file, today)
-    if not fits:
-        reasons = "; ".join(f"{one.what}: {one.reason}" for one in refused[:3]) or "no usable row"
-        raise InvalidSpecError(f"{path}: nothing to fit ({reasons})")
-    written = write_fits(profiles, folder)
+    with set_aside(folder):
+        fit = fit_whole_models if file.schema == "whole_models" else fit_operators
+        fits, refused, profiles = fit(file, today)
+        if not fits:
+            reasons = "; ".join(f"{one.what}: {one.reason}" for one in refused[:3]) or "no usable row"
+            raise InvalidSpecError(f"{path}: nothing to fit ({reasons})")
+        written = write_fits(profiles, folder)
     return Calibrated(fits=tuple(fits), refused=tuple(refused), written=tuple(written.values()))
 
 
@@ -232,17 +231,7 @@ def _fitted(
         else:
             text = host_link_file(host_link, device=name)
             written.append(_kept(folder / "hardware" / "links" / f"{name}_host_link.toml", text))
-    # What an earlier run made of these rows must not count beside them.
-    earlier = [*(folder / "fits" / name).glob("pytorch*.toml")]
-    texts = {path: path.read_text(encoding="utf-8") for path in earlier}
-    for path in earlier:
-        path.unlink()
-    try:
-        made = calibrate_table(campaign.fitted_table(), folder)
-    except RooflineError:
-        for path, text in texts.items():
-            _kept(path, text)
-        raise
+    made = calibrate_table(campaign.fitted_table(), folder)
     try:
         for path in made.written:
             _with_host(path, machine, campaign)

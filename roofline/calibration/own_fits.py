@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from roofline.calibration.fitting import (
     FITTED_FORMS,
-    Parameter,
     Solution,
     fit,
     form_of,
@@ -25,7 +25,10 @@ from roofline.calibration.measured_files import MeasuredFile, latency_column
 from roofline.calibration.measurement_tables import Kernels, Measurements, completed, describe
 from roofline.calibration.operator_predictions import operator_table, predict_operators, runtime_near
 from roofline.calibration.profiles import profile_text
+from roofline.catalog.files import read_text, read_toml
+from roofline.catalog.fits import load_runtime, softwares
 from roofline.catalog.hardware import load_device
+from roofline.catalog.sourced import validated
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.hardware.device import Device
 from roofline.timing.runtime import KernelFit, Runtime
@@ -33,11 +36,21 @@ from roofline.timing.runtime import KernelFit, Runtime
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OwnFit", "Refused", "combined", "fit_operators", "write_fits"]
+__all__ = [
+    "OWN",
+    "VERSIONS",
+    "OwnFit",
+    "Refused",
+    "combined",
+    "fit_operators",
+    "set_aside",
+    "write_fits",
+]
 
 Array = NDArray[np.float64]
 
-_OWN: Final = "own measurement"
+#: What sources of own fits start with.
+OWN: Final = "own measurement"
 #: Fewer shapes than that cannot tell a fixed time from a rate.
 _FEWEST_SHAPES: Final = 4
 #: Shapes whose work differs less than that are one shape.
@@ -53,6 +66,9 @@ _UNKNOWN: Final = float(np.log(2.0))
 _NORMAL_DECILE: Final = 1.2816
 #: A parameter that follows its prior by more than that share was not told by the rows.
 _UNTOLD: Final = 0.5
+#: How far software of another version lies from a profile of the device (standard deviation of logs): the
+#: same kernel differs by 9 to 22 % between versions.
+VERSIONS: Final = 0.15
 #: Shares of a peak above which the peak itself is wrong; the largest of the shipped fits are 1.21 and 2.24.
 _IMPOSSIBLE: Final = {"compute_fraction": 1.3, "memory_fraction": 2.5}
 #: Plain passes over memory, which tell the elementwise fit its fraction of the bandwidth.
@@ -168,23 +184,20 @@ def _fit_group(rows: "pd.DataFrame") -> _Kernel:
         format=kernels.format,
         engine=kernels.engine,
         kernel=str(rows["kernel"].mode().iloc[0]),
-        source=_OWN,
+        source=OWN,
         work=kernels.work,
         ceilings=kernels.ceilings,
         times_s=rows["times_s"].to_numpy(float),
         family=family.astype(np.int64),
     )
-    base, _ = runtime_near(device.name, data.software).fit_for(kernels.kind, kernels.format)
-    if base is not None and base.source.startswith(f"{_OWN}: {data.software}"):
-        base = None  # made from these rows: they must not count twice
-    if base is not None and not base.low < base.high:
-        base = None  # made from whole models: no kernel was timed, and the band is that of passes
+    base = _fit_there_is(device.name, data)
     start = _start(base, data)
     before = np.abs(np.exp(-log_errors(data, start)) - 1.0) if start else np.array([np.nan])
     solution = _solve(data, start)
     _refuse_impossible(solution)
     errors = _left_out(data, start)
-    moved, untold = _prior_decides(data, start, solution, _model_shapes(device.value, rows))
+    doubts = {} if base is None or start is None else base.standard_errors
+    moved, untold = _prior_decides(data, start, solution, doubts, _model_shapes(device.value, rows))
     band = _band(errors, base, moved)
     kernel = stored_fit(
         data,
@@ -192,7 +205,7 @@ def _fit_group(rows: "pd.DataFrame") -> _Kernel:
         band,
         basis="measured",
         points=len(errors),
-        source=f"{_OWN}: {data.software}, {data.kernel}"
+        source=f"{OWN}: {data.software}, {data.kernel}"
         + (f"; not told by the rows: {', '.join(untold)}" if untold else ""),
     )
     made = OwnFit(
@@ -209,6 +222,21 @@ def _fit_group(rows: "pd.DataFrame") -> _Kernel:
         untold=untold,
     )
     return _Kernel(fit=made, kernel=kernel)
+
+
+def _fit_there_is(device: str, data: Measurements) -> KernelFit | None:
+    """Return the fit of the nearest software that timed such kernels; None where nobody did.
+
+    Fits of whole models timed no kernel, and their intervals are those of passes.
+    """
+    runtimes = [
+        runtime_near(device, data.software),
+        *(load_runtime(device, name) for name in softwares(device)),
+    ]
+    found = (runtime.fit_for(data.kind, data.format)[0] for runtime in runtimes)
+    return next(
+        (fit for fit in found if fit is not None and fit.kind == data.kind and fit.low < fit.high), None
+    )
 
 
 def _refuse_impossible(solution: Solution) -> None:
@@ -306,13 +334,23 @@ def _model_shapes(device: Device, rows: "pd.DataFrame") -> Kernels | None:
 
 
 def _prior_decides(
-    data: Measurements, start: Solution | None, solution: Solution, shapes: Kernels | None
+    data: Measurements,
+    start: Solution | None,
+    solution: Solution,
+    doubts: Mapping[str, float],
+    shapes: Kernels | None,
 ) -> tuple[float, tuple[str, ...]]:
     """Return how far predictions follow the prior (root mean square of logs), and which parameters do.
 
+    Parameters
+    ----------
+    doubts : mapping of str to float
+        Standard errors of the profile's parameters; the spread of the prior where there is none.
+
     Notes
     -----
-    The centre of each parameter's prior is moved by its spread in turn and the rows are fitted again.
+    The centre of each parameter's prior is moved in turn by what it may be off, and the rows are fitted
+    again. A profile may be off by its standard error and by what versions of a software differ by.
     Were the fit linear, the squares of what a prediction moves would add up to the part of its variance
     that the prior, not the rows, decides.
     """
@@ -331,17 +369,16 @@ def _prior_decides(
     squares, untold = np.zeros(1), []
     for parameter in form.parameters:
         name, place = parameter.name, parameter.coordinate(centre[parameter.name])
-        other = refitted({name: float(parameter.value(np.asarray(place + _step(parameter, scale))))})
+        spread = parameter.spread * scale
+        step = min(float(np.hypot(doubts[name], VERSIONS)), spread) if name in doubts else spread
+        # Ratios that cannot pass 1 are moved away from it.
+        step = -step if parameter.scale == "below_one" else step
+        other = refitted({name: float(parameter.value(np.asarray(place + step)))})
         squares = squares + (log_times(other) - log_times(base)) ** 2
         followed = parameter.coordinate(other.parameters[name]) - parameter.coordinate(base.parameters[name])
-        if abs(followed) > _UNTOLD * parameter.spread * scale:
+        if abs(followed) > _UNTOLD * abs(step):
             untold.append(name)
     return float(np.sqrt(np.mean(squares))), tuple(untold)
-
-
-def _step(parameter: Parameter, scale: float) -> float:
-    """Return a prior's spread, towards 0 for ratios that cannot pass 1."""
-    return -parameter.spread * scale if parameter.scale == "below_one" else parameter.spread * scale
 
 
 def _band(errors: Array, base: KernelFit | None, moved: float) -> tuple[float, float]:
@@ -385,6 +422,51 @@ def _merged(fits: Iterable[_Kernel], date: str) -> Iterator[tuple[str, str, Runt
             software,
             replace(base, device=device, software=software, date=date, kernels=tuple(kept.values())),
         )
+
+
+@contextmanager
+def set_aside(folder: Path) -> Iterator[None]:
+    """Hide profiles below ``folder/fits`` that hold own fits, so that no row counts as its own prior.
+
+    They come back at the end where nothing was written in their place; kernels and host times that were
+    not fitted anew come back in what was.
+    """
+    for hidden in (folder / "fits").glob(f"*/*{_HIDDEN}"):
+        shown = hidden.with_suffix("")
+        if not shown.exists():  # a run was killed in between
+            hidden.rename(shown)
+    own = [path for path in (folder / "fits").glob("*/*.toml") if f'"{OWN}' in read_text(path)]
+    for path in own:
+        path.rename(path.with_name(path.name + _HIDDEN))
+    try:
+        yield
+    finally:
+        for path in own:
+            hidden = path.with_name(path.name + _HIDDEN)
+            if path.exists():
+                path.write_text(profile_text(_with_earlier(_read(path), _read(hidden))), encoding="utf-8")
+                hidden.unlink()
+            else:
+                hidden.rename(path)
+
+
+_HIDDEN: Final = ".earlier"
+
+
+def _read(path: Path) -> Runtime:
+    return validated(Runtime, read_toml(path), path.name)
+
+
+def _with_earlier(runtime: Runtime, earlier: Runtime) -> Runtime:
+    """Return a profile with the own fits of an earlier one where it has none of its own."""
+    new = {(kernel.kind, kernel.format) for kernel in runtime.kernels if kernel.source.startswith(OWN)}
+    kept = [kernel for kernel in earlier.kernels if kernel.source.startswith(OWN)]
+    kernels = {(kernel.kind, kernel.format): kernel for kernel in runtime.kernels}
+    kernels |= {
+        (kernel.kind, kernel.format): kernel for kernel in kept if (kernel.kind, kernel.format) not in new
+    }
+    back = earlier.host.source.startswith(OWN) and not runtime.host.source.startswith(OWN)
+    return replace(runtime, kernels=tuple(kernels.values()), host=earlier.host if back else runtime.host)
 
 
 def write_fits(profiles: Iterable[tuple[str, str, Runtime]], folder: Path) -> Mapping[str, Path]:

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from roofline.calibration.fitting import rounded
 from roofline.calibration.measured_files import MeasuredFile
-from roofline.calibration.own_fits import OwnFit, Refused, combined
+from roofline.calibration.own_fits import OWN, VERSIONS, OwnFit, Refused, combined
 from roofline.calibration.pass_fits import (
     PRIOR,
     Passes,
+    PassFit,
     alone,
     fit_passes,
     pass_runtime,
@@ -38,16 +39,17 @@ __all__ = ["fit_whole_models"]
 Array = NDArray[np.float64]
 Group = tuple[Scenario, "pd.DataFrame"]
 
-_OWN: Final = "own measurement"
 _FEWEST_ROWS: Final = 3
 #: A factor of two either way where nothing was known before, an estimate.
 _UNKNOWN: Final = float(np.log(2.0))
 #: Time per token of a loaded server holds prefills of other requests, but not where there is one request.
 _ALONE_TOO: Final = ("tpot_mean_ms", "tpot_median_ms", "itl_mean_ms")
 _PHASES: Final = ("decode", "prefill")
-#: Two passes that tables of few models lack: one that reads little and one that reads much, as factors.
-_SIZES: Final = (0.1, 10.0)
+#: Models of a third and of three times the sizes in the table, which it lacks.
+_SIZES: Final = (1.0 / 3.0, 3.0)
 _UNTOLD: Final = 0.5
+#: Part of that by which a centre is really moved, so that bounds do not bend the answer.
+_NUDGE: Final = 0.25
 
 
 def fit_whole_models(
@@ -70,7 +72,7 @@ def fit_whole_models(
     groups: dict[tuple[str, str], list[Group]] = {}
     for scenario, rows in whole_model_groups(file, ~skipped):
         key = str(rows["device_name"].iloc[0]), str(rows["framework"].iloc[0] or "own")
-        groups.setdefault(key, []).append((scenario, rows.assign(source=_OWN)))
+        groups.setdefault(key, []).append((scenario, rows.assign(source=OWN)))
     fits: list[OwnFit] = []
     profiles: list[tuple[str, str, Runtime]] = []
     for (device, framework), parts in groups.items():
@@ -117,7 +119,7 @@ def _passes_of(
         software=software,
         date=date,
     )
-    moved, untold = _prior_decides(passes, centre)
+    moved, untold = _prior_decides(passes, centre, _doubts(base))
     bands = {phase: _widened(runtime.host.spread(phase), moved[phase]) for phase in _PHASES}
     host = replace(
         runtime.host,
@@ -146,18 +148,29 @@ def _passes_of(
 
 
 def _centre(base: Runtime) -> Mapping[str, float]:
-    """Return what the profile says of whole passes; nothing where these rows made it."""
+    """Return what the profile says of whole passes; nothing where it was not made of such."""
     kernel, _ = base.fit_for("*", "*")
-    if kernel is None or base.host.source.startswith(_OWN) or base.host.per_layer_s <= 0.0:
+    if kernel is None or base.host.per_layer_s <= 0.0:
         return {}
     shares = {name: kernel.parameters[name] for name in ("memory_fraction", "compute_fraction")}
     return {**shares, "per_layer_s": base.host.per_layer_s}
 
 
+def _doubts(base: Runtime) -> Mapping[str, float]:
+    """Return how far the profile may be off (standard deviations of logs); the form's own where untold."""
+    kernel, _ = base.fit_for("*", "*")
+    if kernel is None or not _centre(base):
+        return {}
+    return {
+        name: float(np.hypot(error, VERSIONS))
+        for name, error in kernel.standard_errors.items()
+        if name in PRIOR
+    }
+
+
 def _band_of(base: Runtime, phase: str) -> tuple[float, float]:
     low, high = base.host.spread(phase)
-    known = low < high and not base.host.source.startswith(_OWN)
-    return (low, high) if known else (-_UNKNOWN, _UNKNOWN)
+    return (low, high) if low < high else (-_UNKNOWN, _UNKNOWN)
 
 
 def _as_errors(band: tuple[float, float]) -> Array:
@@ -173,11 +186,11 @@ def _widened(band: tuple[float, float], moved: float) -> tuple[float, float]:
 
 
 def _prior_decides(
-    passes: Passes, centre: Mapping[str, float]
+    passes: Passes, centre: Mapping[str, float], doubts: Mapping[str, float]
 ) -> tuple[Mapping[str, float], tuple[str, ...]]:
     """Return how far passes of other sizes follow the prior, by phase, and which parameters do.
 
-    As in `own_fits`: each centre is moved by its spread, and the rows are fitted again.
+    As in `own_fits`: each centre is moved by what it may be off, and the rows are fitted again.
     """
     start = {name: middle for name, (middle, _) in PRIOR.items()} | dict(centre)
     base = fit_passes(passes, start)
@@ -186,18 +199,26 @@ def _prior_decides(
         replace(passes, compute_s=size * passes.compute_s, memory_s=size * passes.memory_s) for size in _SIZES
     ]
     for name, (_, spread) in PRIOR.items():
-        moved = fit_passes(passes, {**start, name: start[name] * float(np.exp(spread))})
-        squares += (
-            np.concatenate([np.log(predicted_s(part, moved) / predicted_s(part, base)) for part in others])
-            ** 2
-        )
-        if abs(np.log(moved.shared[name] / base.shared[name])) > _UNTOLD * spread:
+        step = min(doubts.get(name, spread), spread)
+        moved = fit_passes(passes, {**start, name: start[name] * float(np.exp(_NUDGE * step))})
+        changes = [np.log(predicted_s(part, moved) / predicted_s(part, base)) for part in others]
+        squares += (np.concatenate(changes) / _NUDGE) ** 2
+        if abs(_followed(base, moved, name)) > _UNTOLD * _NUDGE * step:
             untold.append(name)
     phases = np.tile(passes.phase, len(_SIZES))
     return {
         phase: float(np.sqrt(np.mean(squares[phases == phase]))) if (phases == phase).any() else 0.0
         for phase in _PHASES
     }, tuple(untold)
+
+
+def _followed(before: PassFit, after: PassFit, name: str) -> float:
+    """Return how far a parameter moved (log), the median over formats where each has its own."""
+    formats = [format for format, reached in before.by_format.items() if name in reached]
+    if not formats:
+        return float(np.log(after.shared[name] / before.shared[name]))
+    moved = [np.log(after.by_format[key][name] / before.by_format[key][name]) for key in formats]
+    return float(np.median(moved))
 
 
 # ------------------------------------------------------------------ the host of served models
@@ -249,7 +270,7 @@ def _host_of(
         high_of={},
         basis="measured",
         points=len(index),
-        source=f"{_OWN}: {software}, decode iterations",
+        source=f"{OWN}: {software}, decode iterations",
     )
     made = OwnFit(
         device=device,
