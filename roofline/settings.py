@@ -162,7 +162,7 @@ class Settings(OffloadSettings):
         spec, precision = self._formats(model.value)
         deployment = Deployment(
             model=spec,
-            system=system.value,
+            system=dataclasses.replace(system.value, device=device.led_by(runtime.engine)),
             runtime=runtime,
             precision=precision,
             parallelism=parallelism,

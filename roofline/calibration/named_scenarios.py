@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from roofline.calibration.parallelism_names import degrees_of
 from roofline.catalog.fits import softwares
 from roofline.catalog.plain_decoders import Size, plain_decoder, size_in
-from roofline.catalog.precision import with_formats
+from roofline.catalog.precision import quantised_whole, with_formats
 from roofline.catalog.wild_names import (
     checkpoint_format,
     device_called,
     engine_called,
+    engine_of,
     format_called,
     framework_called,
     model_called,
@@ -119,13 +120,11 @@ class NamedScenarios:
             cache_format = "fp8" if optimised and weights in _CACHED_IN_FP8 else None
             precision = with_formats(own, weights=weights, kv=cache_format)
             if framework not in _SERVING and weights not in _WIDE:
-                precision = replace(precision, rules=())
+                precision = quantised_whole(precision, framework)
             deployment = replace(deployment, precision=precision)
-        engine, engines = engine_called(row["device"]), deployment.system.device.engine
-        if engine is not None and engine in engines:
-            first = {engine: engines[engine], **engines}
-            hardware = replace(deployment.system.device, engine=first)
-            deployment = replace(deployment, system=replace(deployment.system, device=hardware))
+        engine = engine_called(row["device"]) or deployment.runtime.engine or engine_of(release or framework)
+        hardware = deployment.system.device.led_by(engine)
+        deployment = replace(deployment, system=replace(deployment.system, device=hardware))
         return replace(scenario, deployment=deployment)
 
 

@@ -13,20 +13,16 @@ from roofline.calibration.fitting import robust, rounded
 from roofline.calibration.measured_files import MeasuredFile, read_measured_file
 from roofline.calibration.whole_model_predictions import one_pass, predict_whole_models, whole_model_groups
 from roofline.catalog.files import read_toml
-from roofline.catalog.fits import device_family
-from roofline.catalog.hardware import load_device
 from roofline.scenario import Scenario
 from roofline.timing.runtime import HostTime, KernelFit, Runtime, datasheet_runtime
 
 __all__ = [
     "PRIOR",
+    "RUNS_AS",
     "PassFit",
     "Passes",
     "alone",
-    "family_of",
     "fit_passes",
-    "lenders",
-    "lent_errors",
     "pass_runtime",
     "passes_of",
     "predicted_s",
@@ -52,6 +48,9 @@ PRIOR: Final[dict[str, tuple[float, float]]] = {
 }
 #: By how much a format reaches another share of the bandwidth, of the peak (standard deviations of logs).
 _FORMAT_PRIOR: Final = {"memory_fraction": 0.12, "compute_fraction": 0.5}
+#: What software multiplies 16-bit operands in: llama.cpp asks its library for 16-bit sums, which GeForce
+#: parts form twice as fast (ggml-cuda.cu, CUBLAS_COMPUTE_16F).
+RUNS_AS: Final[dict[str, Mapping[str, str]]] = {"llama.cpp": {"bf16": "fp16.fp16", "fp16": "fp16.fp16"}}
 #: Close to the plain maximum.
 _EXPONENT: Final = 4.0
 #: As many rows of other fits as stand behind the interval of one with few rows of its own.
@@ -59,7 +58,6 @@ _SHARED_ROWS: Final = 4.0
 _MANY_ROWS: Final = 30
 _NORMAL_DECILE: Final = 1.2816
 _LARGEST_ERROR: Final = 1.5
-_FEWEST_LENDERS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +76,12 @@ class Passes:
         Of every pass: what is held out together; ``decode`` or ``prefill``.
     layers, measured_s : ndarray
         Of every pass: decoder layers; measured time [s].
+    grouped : ndarray of bool
+        Of every kernel: whether it multiplies with the weights of experts.
+    cold : ndarray of bool
+        Of every pass: whether it was the first of its process.
+    engine : str
+        Engine of the device.
     """
 
     device: str
@@ -92,6 +96,9 @@ class Passes:
     phase: NDArray[np.object_]
     layers: Array
     measured_s: Array
+    grouped: NDArray[np.bool_]
+    cold: NDArray[np.bool_]
+    engine: str
 
     @property
     def framework(self) -> str:
@@ -139,7 +146,7 @@ class PassFit:
 def read_passes(folder: Path, campaign: Path) -> list[Passes]:
     """Return the passes that a campaign file finds in a folder of end-to-end tables.
 
-    Sets of one device and framework are put together.
+    Sets of one device and framework are put together; a row belongs to the first set that takes it.
 
     Raises
     ------
@@ -153,11 +160,13 @@ def read_passes(folder: Path, campaign: Path) -> list[Passes]:
         if name not in tables:
             file = read_measured_file(folder / f"{name}.csv")
             tables[name] = file, predict_whole_models(file).skipped == ""
-        file, usable = tables[name]
-        own = usable & file.column("device").isin(part["rows"]).to_numpy()
-        own &= file.column("runtime").str.startswith(part["runtime"]).to_numpy()
+        file, free = tables[name]
+        own = free & file.column("runtime").str.startswith(part["runtime"]).to_numpy()
+        if "rows" in part:
+            own &= file.column("device").isin(part["rows"]).to_numpy()
         if "models" in part:
             own &= file.column("model").isin(part["models"]).to_numpy()
+        tables[name] = file, free & ~own
         for scenario, rows in whole_model_groups(file, own):
             rows = rows.assign(source=file.column("source")[rows.index].str.partition(":")[0])
             for _, row in rows.iterrows():
@@ -182,11 +191,15 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
     rows : list of tuple
         What says the software, the scenario of the row's group, and the row with its source.
     """
-    kernels: list[tuple[float, float, float, str]] = []
-    first, model, phase, layers, measured = [], [], [], [], []
-    for _, scenario, row in rows:
+    kernels: list[tuple[float, float, float, str, bool]] = []
+    first, model, phase, layers, measured, cold = [], [], [], [], [], []
+    plan = rows[0][0]
+    framework = plan["software"].partition(" ")[0]
+    for part_plan, scenario, row in rows:
         timed = _PHASE_OF[row["metric"]]
-        bare = replace(scenario.deployment, runtime=datasheet_runtime(scenario.deployment.runtime.device))
+        runtime = datasheet_runtime(scenario.deployment.runtime.device)
+        runtime = replace(runtime, runs_as=RUNS_AS.get(framework, {}))
+        bare = replace(scenario.deployment, runtime=runtime)
         report = analyze(one_pass(replace(scenario, deployment=bare), row, timed), intervals=False, tables=())
         first.append(len(kernels))
         for part in (report.decode if timed == "decode" else report.prefill).rows:
@@ -198,8 +211,10 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
                     float(part.cost.memory_s),
                     float(part.launches),
                     format if product else "",
+                    part.operator.kind == "grouped_gemm",
                 )
             )
+        cold.append(timed == "prefill" and bool(part_plan.get("cold", False)))
         model.append(bare.model.name)
         phase.append(timed)
         layers.append(float(sum(bare.model.layer_counts().values())))
@@ -208,10 +223,10 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
         measured.append(
             tokens / value if row["metric"].endswith("tok_s") else value * float(row["unit_size"])
         )
-    compute_s, memory_s, launches, format_of = zip(*kernels, strict=True)
-    plan = rows[0][0]
+    compute_s, memory_s, launches, format_of, grouped = zip(*kernels, strict=True)
+    device = rows[0][2]["device_name"]
     return Passes(
-        device=rows[0][2]["device_name"],
+        device=device,
         software=plan["software"],
         source=", ".join(sorted({str(row["source"]) for _, _, row in rows})),
         compute_s=np.array(compute_s),
@@ -223,6 +238,9 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
         phase=np.array(phase, dtype=object),
         layers=np.array(layers),
         measured_s=np.array(measured),
+        grouped=np.array(grouped),
+        cold=np.array(cold),
+        engine=next(iter(rows[0][1].deployment.system.device.engine)),
     )
 
 
@@ -355,52 +373,6 @@ def _median(values: Iterable[float]) -> float:
     return float(np.exp(np.median(logs))) if len(logs) else 1.0
 
 
-def lenders(fits: list[PassFit], *, family: str, framework: str, without: str = "") -> list[PassFit]:
-    """Return the fits that serve a device without its own, from the nearest that are enough.
-
-    Parameters
-    ----------
-    family : str
-        Of the device, as `roofline.catalog.fits.device_family` says.
-    framework : str
-        Software without version.
-    without : str
-        Device left out, to score the result.
-
-    Notes
-    -----
-    The framework in the family, failing that the framework on all devices, failing that all: leaving
-    devices out, the median of few kin was worse than that of many strangers
-    (docs/decisions/0003-latency-forms.md).
-    """
-    others = [fit for fit in fits if fit.passes.device != without]
-    alike = [fit for fit in others if fit.passes.framework == framework]
-    kin = [fit for fit in alike if family_of(fit.passes.device) == family]
-    tiers = [part for part in (kin, alike) if len({fit.passes.device for fit in part}) >= _FEWEST_LENDERS]
-    return tiers[0] if tiers else others
-
-
-def family_of(device: str) -> str:
-    """Return the family of a device of the catalogue."""
-    return device_family(load_device(device).value)
-
-
-def lent_errors(fits: list[PassFit]) -> list[tuple[PassFit, Array]]:
-    """Return the log errors of each device's passes under what the *other* devices would lend it."""
-    found = []
-    for fit in fits:
-        device, framework = fit.passes.device, fit.passes.framework
-        others = lenders(fits, family=family_of(device), framework=framework, without=device)
-        if others:
-            middle = _middle(others)
-            point = [float(np.log(middle.shared[name])) for name in PRIOR]
-            for reached in middle.by_format.values():
-                point += [np.log(reached[key] / middle.shared[key]) for key in _FORMAT_PRIOR]
-            predicted_s = _predicted_s(fit.passes, np.array(point), tuple(middle.by_format))
-            found.append((fit, np.log(fit.passes.measured_s / predicted_s)))
-    return found
-
-
 def _spread(own: Array, everyone: Array) -> tuple[float, float]:
     """Return log-quantiles of errors; those of few rows are drawn towards everyone's."""
     if len(own) >= _MANY_ROWS:
@@ -471,6 +443,8 @@ def pass_runtime(
         device=device,
         software=software,
         date=date,
+        engine=first.passes.engine,
+        runs_as=RUNS_AS.get(first.passes.framework, {}),
         kernels=tuple(kernels),
         host=HostTime(
             per_layer_s=rounded(middle.shared["per_layer_s"]),

@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 
 from roofline.calibration.fitting import cross_validate, fit, kernel_fit, log_errors, quantiles, rounded
 from roofline.calibration.measurement_tables import read_tables, version
-from roofline.calibration.pass_fits import (
-    PassFit,
-    family_of,
-    fit_passes,
-    lenders,
-    lent_errors,
-    pass_runtime,
-    read_passes,
-)
+from roofline.calibration.pass_fits import read_passes
+from roofline.calibration.pass_pool import fit_pool
+from roofline.calibration.pass_profiles import build_whole_model_profiles
 from roofline.calibration.served_fits import lent_hosts, served_runtimes
 from roofline.calibration.transfer import Donor, Kin, carried_fit, carry_over_errors, lend
 from roofline.catalog.files import fold
@@ -33,7 +27,6 @@ from roofline.timing.runtime import HostTime, KernelFit, Runtime
 
 __all__ = [
     "build_profiles",
-    "build_whole_model_profiles",
     "fit_donors",
     "kin_of",
     "profile_text",
@@ -230,81 +223,6 @@ def build_profiles(donors: list[Donor], date: str) -> dict[str, Runtime]:
     return profiles
 
 
-def build_whole_model_profiles(fits: list[PassFit], shelves: Iterable[str], date: str) -> dict[str, Runtime]:
-    """Return the profiles that whole-model speeds support, by path below the fits folder.
-
-    Parameters
-    ----------
-    shelves : iterable of str
-        Folders of ``transferred`` that exist already; each gets what its family lends.
-
-    Notes
-    -----
-    A family lends only software that runs its first engine. Devices of families that lend nothing
-    get the median of all, with the spread between devices.
-    """
-    everyone = _by_phase((part, part.errors) for part in fits)
-    lent = lent_errors(fits)
-    all_lent = _by_phase(lent)
-    profiles: dict[str, Runtime] = {}
-    years: dict[str, int] = {}
-    for part in fits:
-        device, software = part.passes.device, part.passes.software
-        kin = kin_of(device)
-        years[kin.family] = min(years.get(kin.family, kin.year), kin.year)
-        profiles[f"{device}/{part.passes.framework}"] = pass_runtime(
-            [part],
-            errors=_by_phase([(part, part.errors)]),
-            everyone=everyone,
-            device=device,
-            software=software,
-            date=date,
-        )
-    shelved = list(shelves)
-    by_pair: dict[tuple[str, str], list[tuple[PassFit, Array]]] = {}
-    for part, errors in lent:
-        key = family_of(part.passes.device), part.passes.framework
-        by_pair.setdefault(key, []).append((part, errors))
-    for (family, framework), own in by_pair.items():
-        if framework in _OTHER_ENGINE:
-            continue
-        places = [name for name in shelved if name.startswith(family + "_")]
-        for place in places or [f"{family}_professional_any_{years[family]}"]:
-            profiles[f"transferred/{place}/{framework}"] = pass_runtime(
-                lenders(fits, family=family, framework=framework),
-                errors=_by_phase(own),
-                everyone=all_lent,
-                device=place,
-                software=framework,
-                date=date,
-            )
-    for software in (_EVERYWHERE, "generic"):
-        profiles[f"transferred/any_professional_any_2024/{software}"] = pass_runtime(
-            lenders(fits, family="", framework=software),
-            errors=all_lent,
-            everyone=all_lent,
-            device="any",
-            software=software,
-            date=date,
-        )
-    return profiles
-
-
-def _by_phase(scored: Iterable[tuple[PassFit, Array]]) -> dict[str, Array]:
-    """Return errors of passes, decode and prefill apart."""
-    found: dict[str, list[Array]] = {"decode": [np.empty(0)], "prefill": [np.empty(0)]}
-    for part, errors in scored:
-        for phase, parts in found.items():
-            parts.append(errors[part.passes.phase == phase])
-    return {phase: np.concatenate(parts) for phase, parts in found.items()}
-
-
-#: Engines that are not a device's first: what they reach says nothing of the first.
-_OTHER_ENGINE: Final = ("qnn",)
-#: Runs on every kind of device.
-_EVERYWHERE: Final = "llama.cpp"
-
-
 def _generations(donors: list[Donor], families: set[str]) -> list[Kin]:
     """Return every architecture and segment that some donor of a served family belongs to."""
     found: dict[tuple[str, str, str], int] = {}
@@ -375,10 +293,11 @@ def rebuild(tables: Path, end_to_end: Path, folder: Path, date: str) -> None:
     profiles = build_profiles(fit_donors(tables), date)
     profiles |= {name: runtime for name, runtime, _ in served_runtimes(end_to_end, campaign, profiles)}
     profiles |= lent_hosts(profiles)
-    shelves = sorted({name.split("/")[1] for name in profiles if name.startswith("transferred/")})
-    fits = [fit_passes(part) for part in read_passes(end_to_end, campaign)]
-    profiles |= build_whole_model_profiles(fits, shelves, date)
-    write_profiles(profiles, folder / "fits")
+    whole = build_whole_model_profiles(fit_pool(read_passes(end_to_end, campaign)), date)
+    for software in {name.rpartition("/")[2] for name in whole}:
+        for file in (folder / "fits" / "transferred").glob(f"*/{software}.toml"):
+            file.unlink()
+    write_profiles(profiles | whole, folder / "fits")
 
 
 def _main(arguments: list[str]) -> None:

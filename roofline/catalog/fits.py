@@ -31,17 +31,23 @@ _PREFERRED: Final = (
 )
 
 
-def device_family(device: Device) -> str:
-    """Return whom a device resembles enough to lend it fits: maker, engine and memory class."""
-    engine = next(iter(device.engine.values())).kind
+def device_family(device: Device, engine: str = "") -> str:
+    """Return whom a device resembles enough to lend it fits: maker, engine and memory class.
+
+    Parameters
+    ----------
+    engine : str, optional
+        One of its engines; its first where it is empty or there is none of that name.
+    """
+    kind = device.engine.get(engine, next(iter(device.engine.values()))).kind
     memory = next(iter(device.memory.values())).technology.casefold()
     maker = device.vendor.casefold().partition(" ")[0]
-    if engine == "cpu":
+    if kind == "cpu":
         return "cpu"
-    if engine != "gpu":
-        return f"{maker}_{engine}"
+    if kind != "gpu":
+        return f"{maker}_{kind}"
     kinds = {"hbm": "hbm", "gddr": "gddr"}
-    return f"{maker}_" + next((kind for start, kind in kinds.items() if memory.startswith(start)), "shared")
+    return f"{maker}_" + next((name for start, name in kinds.items() if memory.startswith(start)), "shared")
 
 
 def device_segment(device: Device) -> str:
@@ -124,20 +130,38 @@ def _profiles(path: Path) -> list[Path]:
 
 
 def _lent(device: Device) -> list[Path]:
-    """Return the profile files that the nearest generation of a device's family lends it."""
+    """Return the profile file of each software from the nearest generation of a device's families.
+
+    The family of its first engine comes before those of its others, of which processors lend nothing;
+    where none lends anything, what all devices have in common. A shelf of any generation is nearer
+    than one of another.
+    """
+    first = device_family(device)
+    others = [device_family(device, name) for name in device.engine]
+    families = [*dict.fromkeys((first, *(family for family in others if family != "cpu")))]
+    return _nearest(device, families) or _nearest(device, ["any"])
+
+
+def _nearest(device: Device, families: list[str]) -> list[Path]:
+    """Return the file of each software whose shelf is nearest, of the first family that has one."""
+    architecture, own_segment = fold(device.architecture), device_segment(device)
+    found: dict[str, tuple[tuple[int, bool, int, int], Path]] = {}
     shelves = [folder for root in folders("fits") for folder in sorted((root / "transferred").glob("*/"))]
-    family, architecture = device_family(device) + "_", fold(device.architecture)
-    kin = [folder for folder in shelves if folder.name.startswith(family)]
-    if not kin:
-        family = "any_"
-        kin = [folder for folder in shelves if folder.name.startswith(family)]
-
-    def distance(folder: Path) -> tuple[bool, bool, int]:
-        segment, generation, year = folder.name.removeprefix(family).split("_")
-        other = segment != device_segment(device)
-        return other, generation != architecture, abs(int(year) - device.year)
-
-    return list(min(kin, key=distance).glob("*.toml")) if kin else []
+    for folder in shelves:
+        family = next((family for family in families if folder.name.startswith(family + "_")), None)
+        if family is None:
+            continue
+        segment, generation, year = folder.name.removeprefix(family + "_").split("_")
+        distance = (
+            families.index(family),
+            segment not in ("any", own_segment),
+            {architecture: 0, "any": 1}.get(generation, 2),
+            abs(int(year) - device.year),
+        )
+        for file in folder.glob("*.toml"):
+            if file.stem not in found or distance < found[file.stem][0]:
+                found[file.stem] = distance, file
+    return [file for _, file in found.values()]
 
 
 def _rank(file: Path, device: Device) -> tuple[bool, int, str]:

@@ -16,6 +16,7 @@ __all__ = [
     "checkpoint_format",
     "device_called",
     "engine_called",
+    "engine_of",
     "format_called",
     "framework_called",
     "model_called",
@@ -255,6 +256,15 @@ _FRAMEWORKS: Final = (
 )
 
 
+#: Frameworks that run on another engine than a device's first.
+_ENGINES: Final = {"qnn": "npu", "rkllm": "npu", "llama.cpp_opencl": "gpu"}
+
+
+def engine_of(framework: str) -> str:
+    """Return the engine a framework runs on; empty where it is the device's first."""
+    return _ENGINES.get(framework, "")
+
+
 def framework_called(text: str) -> str:
     """Return the framework behind a runtime's name; empty where none is known."""
     wanted = text.casefold()
@@ -265,6 +275,7 @@ def framework_called(text: str) -> str:
 _RELEASES: Final = (
     (r"vllm\b.*\b2023\b|vllm[ -]v?0\.[0-2]\b", "vllm_2023"),
     (r"vllm[ -]v?0\.[3-5]\b", "vllm_2024"),
+    (r"llama\.cpp opencl\b", "llama.cpp_opencl"),
 )
 
 

@@ -1,7 +1,7 @@
 """A device: engines that compute, memories they share, and what it draws and costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -119,3 +119,9 @@ class Device:
     tdp_watts: Watts | None = None
     idle_watts: Watts | None = None
     price_dollars_per_hour: DollarsPerHour | None = None
+
+    def led_by(self, engine: str) -> "Device":
+        """Return the device with an engine as its first; the same where it has none of that name."""
+        if engine not in self.engine:
+            return self
+        return replace(self, engine={engine: self.engine[engine], **self.engine})

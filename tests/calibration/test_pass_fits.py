@@ -1,10 +1,10 @@
-"""Fits of whole passes: reached peaks and host time come back, and strangers lend medians."""
+"""Fits of whole passes: reached peaks and host time come back."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from roofline.calibration.pass_fits import Passes, fit_passes, lenders, lent_errors, pass_runtime
+from roofline.calibration.pass_fits import Passes, fit_passes, pass_runtime
 
 
 def passes(device="nvidia_rtx_4090", software="llama.cpp 1", memory=0.9, q4_compute=0.2, noise=0.0):
@@ -29,6 +29,9 @@ def passes(device="nvidia_rtx_4090", software="llama.cpp 1", memory=0.9, q4_comp
         phase=np.tile(["decode", "prefill"], 12).astype(object),
         layers=layers,
         measured_s=(device_s + 80e-6 * layers) * np.exp(noise * random.standard_normal(24)),
+        grouped=np.zeros(24, dtype=bool),
+        cold=np.zeros(24, dtype=bool),
+        engine="gpu",
     )
 
 
@@ -46,30 +49,6 @@ def test_held_out_errors_show_the_noise():
     quiet, loud = (np.std(fit_passes(passes(noise=noise)).errors) for noise in (0.0, 0.1))
 
     assert quiet < 0.03 < loud
-
-
-def test_a_device_without_fits_is_lent_those_of_its_family_first():
-    fits = [
-        fit_passes(passes(device))
-        for device in ("nvidia_rtx_4090", "nvidia_rtx_4080", "apple_m3_pro", "apple_m3_max_40_core")
-    ]
-
-    def names(**left_out):
-        return [fit.passes.device for fit in lenders(fits, framework="llama.cpp", **left_out)]
-
-    assert names(family="nvidia_gddr") == ["nvidia_rtx_4090", "nvidia_rtx_4080"]
-    # One of the family is too few: all that run the framework.
-    assert len(names(family="nvidia_gddr", without="nvidia_rtx_4080")) == 3
-
-
-def test_a_device_is_scored_with_the_constants_of_others():
-    fits = [fit_passes(passes(name)) for name in ("nvidia_rtx_4090", "nvidia_rtx_4080")]
-    slow = fit_passes(passes("nvidia_rtx_5090", memory=0.45))
-
-    errors = {fit.passes.device: errors for fit, errors in lent_errors([*fits, slow])}
-
-    # Half the bandwidth fraction doubles the decode time of the largest model.
-    np.testing.assert_allclose(errors["nvidia_rtx_5090"][20], np.log(2), atol=0.1)
 
 
 def test_the_profile_says_what_it_rests_on_and_keeps_formats_apart():

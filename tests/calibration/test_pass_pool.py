@@ -1,0 +1,141 @@
+"""Whole passes of all devices at once: what is shared comes back, and what is unknown widens."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from roofline.calibration.pass_accuracy import score_passes
+from roofline.calibration.pass_fits import Passes
+from roofline.calibration.pass_pool import Place, fit_pool
+from roofline.calibration.pass_profiles import build_whole_model_profiles, lent_band, measured_band
+
+DEVICES = ("nvidia_rtx_4090", "nvidia_rtx_4080", "nvidia_rtx_3090", "apple_m3_pro", "apple_m1")
+
+
+def passes(device, software="llama.cpp 1", memory=0.8, compute=0.3, host=70e-6, cold=0.0):
+    """Decode and prefill of six models, q4_0, as if every kernel reached the given shares."""
+    layers = np.repeat([16.0, 32.0, 32.0, 40.0, 80.0, 80.0], 2)
+    read_s = np.repeat([1e-3, 4e-3, 8e-3, 13e-3, 35e-3, 70e-3], 2)
+    multiply_s = np.tile([0.0, 30.0], 6) * read_s
+    device_s = ((multiply_s / compute) ** 4 + (read_s / memory) ** 4) ** 0.25
+    prefill = np.tile([False, True], 6)
+    return Passes(
+        device=device,
+        software=software,
+        source="this test",
+        compute_s=multiply_s,
+        memory_s=read_s,
+        launches=np.ones(12),
+        format=np.full(12, "q4_0", dtype=object),
+        first=np.arange(12),
+        model=np.repeat(list("abcdef"), 2).astype(object),
+        phase=np.where(prefill, "prefill", "decode").astype(object),
+        layers=layers,
+        measured_s=device_s + host * layers + cold * prefill,
+        grouped=np.zeros(12, dtype=bool),
+        cold=np.full(12, cold > 0.0) & prefill,
+        engine="gpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return fit_pool([passes(name) for name in DEVICES[:4]] + [passes(DEVICES[4], memory=0.5, compute=0.2)])
+
+
+def place(**known):
+    return Place(framework="llama.cpp", **known)
+
+
+def test_what_all_devices_reach_comes_back(pool):
+    reached = pool.reached(pool.places[0])
+
+    np.testing.assert_allclose(reached.by_format["q4_0"]["memory_fraction"], 0.8, rtol=0.05)
+    np.testing.assert_allclose(reached.by_format["q4_0"]["compute_fraction"], 0.3, rtol=0.1)
+    np.testing.assert_allclose(reached.per_layer_s, 70e-6, rtol=0.2)
+
+
+def test_a_device_keeps_what_it_departs_by(pool):
+    slow, usual = (pool.reached(pool.places[index]).by_format["q4_0"] for index in (4, 0))
+
+    # Six rows draw it a tenth of the way back to the others.
+    np.testing.assert_allclose(slow["memory_fraction"] / usual["memory_fraction"], 0.5 / 0.8, rtol=0.15)
+
+
+def test_an_unseen_device_gets_what_its_generation_has_and_more_doubt(pool):
+    seen = pool.reached(pool.places[0])
+    kin = pool.reached(replace(pool.places[0], device=""))
+    stranger = pool.reached(place())
+
+    doubts = [found.standard_errors["memory_fraction"] for found in (seen, kin, stranger)]
+    assert doubts == sorted(doubts)
+    np.testing.assert_allclose(kin.product["memory_fraction"], seen.product["memory_fraction"], rtol=0.1)
+
+
+def test_a_device_left_out_is_predicted_by_the_others(pool):
+    # 0.5 instead of 0.8 of the bandwidth: the largest model's decode takes 1.6 times as long.
+    np.testing.assert_allclose(pool.without_device[4][10], np.log(1.6), atol=0.25)
+    assert abs(pool.without_device[0][10]) < 0.2
+
+
+def test_linearised_errors_without_a_model_are_no_smaller_than_residuals(pool):
+    kept = np.abs(pool.without_model[0])
+
+    assert np.all(np.isfinite(kept))
+    assert np.max(kept) < 0.2
+
+
+def test_first_passes_of_a_process_do_not_bend_the_shares():
+    cold = passes("nvidia_rtx_4090", cold=0.05)
+    found = fit_pool([cold, passes("nvidia_rtx_4080"), passes("nvidia_rtx_3090")])
+
+    reached = found.reached(found.places[0]).by_format["q4_0"]
+    np.testing.assert_allclose(reached["compute_fraction"], 0.3, rtol=0.15)
+
+
+def test_bands_of_few_rows_are_those_of_everyone():
+    everyone = [np.linspace(-0.3, 0.3, 31)] * 5
+
+    none, many = measured_band(np.empty(0), everyone), measured_band(np.full(400, 0.01), everyone)
+    np.testing.assert_allclose(none, (-0.24, 0.24), atol=0.02)
+    assert many[1] < 0.02
+
+
+def test_every_device_of_a_class_counts_the_same_in_a_lent_band():
+    # 900 rows of one device at 0, one row of another at 0.5: half of the weight lies there.
+    low, high = lent_band([np.zeros(900), np.array([0.5])], [np.zeros(1)])
+
+    assert low == 0.0
+    assert high > 0.4
+
+
+def test_profiles_serve_devices_generations_families_and_strangers(pool):
+    profiles = build_whole_model_profiles(pool, "2026-11-21")
+
+    own = profiles["nvidia_rtx_4090/llama.cpp"]
+    assert (own.host.basis, own.engine) == ("measured", "gpu")
+    assert own.runs_as == {"bf16": "fp16.fp16", "fp16": "fp16.fp16"}
+    lent = profiles["transferred/nvidia_gddr_any_any_2020/llama.cpp"]
+    assert lent.host.basis == "transferred"
+    assert "transferred/nvidia_gddr_any_adalovelace_2022/llama.cpp" in profiles
+    assert "transferred/any_professional_any_2024/generic" in profiles
+    assert own.host.spread("decode")[1] <= lent.host.spread("decode")[1]
+
+
+def test_experts_and_formats_keep_their_ratio_in_a_profile(pool):
+    profile = build_whole_model_profiles(pool, "")["nvidia_rtx_4090/llama.cpp"]
+    shares = {(fit.kind, fit.format): fit.parameters["memory_fraction"] for fit in profile.kernels}
+
+    np.testing.assert_allclose(
+        shares["grouped_gemm", "q4_0"] / shares["gemm", "q4_0"],
+        shares["grouped_gemm", "*"] / shares["gemm", "*"],
+        rtol=1e-3,
+    )
+
+
+def test_scores_count_every_row_once_for_each_thing_left_out(pool):
+    scores = [score for score in score_passes(pool) if score.software != "all"]
+
+    for left_out in ("model", "device"):
+        assert sum(score.rows for score in scores if score.left_out == left_out) == 60
