@@ -31,6 +31,8 @@ _DESKTOP_KINDS: Final = ("consumer_gpu",)
 _HOST_STORAGE: Final = "nvme_gen3"
 #: The same of a device that the catalogue names no storage of.
 _OWN_STORAGE: Final = "nvme_gen3"
+#: Products per clock of vector instructions for narrow formats over fp32 (AVX-512 FP16, BF16, VNNI).
+_VECTOR_GAIN: Final = {"bf16": 2.0, "fp16": 2.0, "int8": 4.0, "int4": 4.0}
 #: Memory of a computer at home beside its card, and its bandwidth: two channels of DDR4-3200.
 _HOME_BYTES: Final = 16.0 * 2.0**30
 _HOME_BYTES_PER_S: Final = 51.2e9
@@ -111,7 +113,13 @@ def _copied(host: Device, link_bytes_per_s: float, cards: float, policy: Offload
 
 
 def _sockets(device: Device, sockets: float, policy: OffloadPolicy) -> Device:
-    """A processor of several sockets; only NUMA-aware software reads faster from all of them."""
+    """A processor of several sockets, as its software uses it.
+
+    Only NUMA-aware software reads faster from several sockets, and only that with kernels of its own
+    (`host_software`) keeps matrix units busy.
+    """
+    if policy.host_software is None:
+        device = _without_matrix_units(device)
     if sockets == 1.0:
         return device
     reached = sockets if policy.numa_aware else 1.0
@@ -141,6 +149,26 @@ def _sockets(device: Device, sockets: float, policy: OffloadPolicy) -> Device:
 
 def _runtimes(host: str, policy: OffloadPolicy) -> dict[str, Any]:
     return {"host.cpu": load_runtime(host, policy.host_software)}
+
+
+def _without_matrix_units(device: Device) -> Device:
+    """A processor whose products run on vector units: narrow formats at most so much faster than fp32."""
+    engines = {
+        name: replace(
+            engine,
+            peak_flops_per_s={
+                format: {
+                    held: min(float(rate), _VECTOR_GAIN.get(format, 1.0) * float(engine.vector_flops_per_s))
+                    for held, rate in rates.items()
+                }
+                for format, rates in engine.peak_flops_per_s.items()
+            },
+        )
+        if engine.kind == "cpu"
+        else engine
+        for name, engine in device.engine.items()
+    }
+    return replace(device, engine=engines)
 
 
 def ring_of(texts: Iterable[str]) -> tuple[Device, ...]:
