@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from roofline.catalog.files import find, fold, known_names
+from roofline.catalog.files import find, fold, known_names, names_in, read_toml
 from roofline.errors import UnknownNameError
 from roofline.graph.formats import format_named
 
@@ -120,6 +120,8 @@ def device_called(text: str) -> str:
     try:
         return _first(names(), "devices", text)
     except UnknownNameError:
+        if fold(text) in (systems := known_names("systems")):
+            return str(read_toml(names_in("systems")[systems[fold(text)]])["device"])
         for part in _parts(text):
             # A card, then the processor whose memory serves it.
             found = _inside(part.partition(" + ")[0], "devices", _same_device)

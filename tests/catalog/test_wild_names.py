@@ -13,6 +13,10 @@ from roofline.errors import UnknownNameError
         ("MSI GeForce RTX 4090 Suprim X 24G", "nvidia_rtx_4090"),
         ("RTX 4090 24GB + 2x Xeon Gold 6454S (8x DDR5-4800/socket)", "nvidia_rtx_4090"),
         ("MacBook Pro M1 Max 64GB", "apple_m1_max"),
+        ("DGX Spark", "nvidia_gb10"),
+        ("Pi 5 - 8GB (AMD RX 6700 XT) 12GB", "amd_rx_6700_xt"),
+        ("Pi 500+ - 16GB (Intel Arc A310 ECO)", "intel_arc_a310"),
+        ("NVIDIA GeForce RTX 4070 Laptop GPU", "nvidia_rtx_4070_laptop"),
         ("Xiaomi 14 Pro (Snapdragon 8 Gen 3)", "qualcomm_snapdragon_8_gen_3"),
     ],
 )
@@ -21,7 +25,7 @@ def test_the_device_in_a_longer_name_is_found(written: str, stem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["H1000", "RTX 4090 Laptop GPU", "Raspberry Pi 5 Cluster (4x)", "RTX 9070 Ti", "M9 Max"]
+    "written", ["H1000", "RTX 4070 SUPER Laptop", "Raspberry Pi 5 Cluster (4x)", "RTX 9070 Ti", "M9 Max"]
 )
 def test_another_device_is_not_taken_for_a_known_one(written: str) -> None:
     with pytest.raises(UnknownNameError, match="no device is called"):
