@@ -9,11 +9,15 @@ from roofline.errors import InvalidSpecError
 from roofline.report import Report
 from roofline.scenario import Scenario
 from roofline.settings import Settings
+from roofline.timing.cost import COLLECTIVES
+from roofline.timing.deployment import Deployment
+from roofline.timing.pass_time import PassTime
 from roofline.timing.timeline import Span, spans_of
 from roofline.units import parse, render
 
 __all__ = [
     "PLANS",
+    "WAITS",
     "OffloadSearch",
     "Plan",
     "Timeline",
@@ -44,6 +48,12 @@ PLANS: Final = (
     Plan(name="stream from storage", offload="storage", mode="stream"),
     Plan(name="map from storage", offload="storage", mode="mmap"),
 )
+
+#: Name of the spans in which the engine stands still.
+WAITS: Final = "waits"
+
+#: Waits shorter than this share of a step are rounding.
+_ROUNDING: Final = 1e-9
 
 #: Budgets as shares of what is installed, where none are given.
 _SHARES: Final = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
@@ -155,6 +165,8 @@ class Timeline:
     Parameters
     ----------
     spans : tuple of Span
+        Of the engine, each engine beside it, the tiers it fetches from and the link; where the engine stands
+        still for one of these, the layer is `WAITS`.
     time_s : float
         Of the step [s].
     busy_s : mapping of stream to float
@@ -179,8 +191,10 @@ def decode_timeline(scenario: Scenario) -> Timeline:
     deployment, workload = scenario.deployment, scenario.workload
     step = workload.decode(workload.generated_at(0.5))
     timed = deployment.time(step, "decode", keep_rows=True)
-    streams: dict[str, dict[str, float]] = {
-        layer: {name: float(seconds) for name, seconds in parts.items()}
+    engines, tiers = _work(deployment, timed)
+    # A tier serves what is fetched ahead and what is waited for in turn: a layer takes at least both.
+    streams = {
+        layer: {name: float(seconds) for name, seconds in {**parts, **tiers.get(layer, {})}.items()}
         for layer, parts in timed.streams_s.items()
     }
     names = [name for name in deployment.model.layer_names() if name in streams]
@@ -190,11 +204,48 @@ def decode_timeline(scenario: Scenario) -> Timeline:
     bubble_s = float(timed.bound_s.get("transfer", 0.0)) + float(timed.bound_s["host"])
     busy["engine"] = max(float(timed.time_s) - bubble_s - busy.get("link", 0.0), 0.0)
     return Timeline(
-        spans=spans_of(order, streams, deployment.composition),
+        spans=tuple(_with_waits(spans_of(order, streams, deployment.composition), engines, order)),
         time_s=float(timed.time_s),
         busy_s=busy,
         bubble_s=bubble_s,
     )
+
+
+_Work = dict[str, dict[str, float]]
+
+
+def _work(deployment: Deployment, timed: PassTime) -> tuple[_Work, _Work]:
+    """What engines, waits apart, and far tiers work in all layers of a name [s]."""
+    first = next(iter(deployment.system.device.engine))
+    engines: _Work = {}
+    tiers: _Work = {}
+    for row in timed.rows:
+        layer = row.operator.layer
+        if row.operator.kind not in COLLECTIVES:
+            name = "engine" if row.engine == first else row.engine
+            work = engines.setdefault(layer, {})
+            work[name] = work.get(name, 0.0) + float(row.cost.device_s * row.launches)
+        for tier, seconds in row.cost.transfer_s.items():
+            name = "host_memory" if tier == "host" else tier
+            work = tiers.setdefault(layer, {})
+            work[name] = work.get(name, 0.0) + float(seconds * row.launches)
+    return engines, tiers
+
+
+def _with_waits(spans: Sequence[Span], engines: _Work, order: Sequence[str]) -> Iterator[Span]:
+    """Yield the spans of a step with the engine's work and waits apart, and the engines beside it."""
+    for span in spans:
+        if span.stream != "engine":
+            yield span
+            continue
+        each = {name: size / order.count(span.layer) for name, size in engines.get(span.layer, {}).items()}
+        worked = min(span.start_s + each.pop("engine", 0.0), span.end_s)
+        yield replace(span, end_s=worked)
+        if span.end_s - worked > _ROUNDING * span.end_s:
+            yield replace(span, layer=WAITS, start_s=worked)
+        for name, seconds in each.items():
+            if seconds > 0.0:
+                yield replace(span, stream=name, end_s=span.start_s + seconds)
 
 
 def chrome_trace(timeline: Timeline) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 
 from roofline.errors import InvalidSpecError
 from roofline.settings import Settings
-from roofline.studies.offload_search import chrome_trace, decode_timeline, search_offload
+from roofline.studies.offload_search import WAITS, chrome_trace, decode_timeline, search_offload
 from roofline.timing.timeline import Composition, spans_of
 
 GIB = 2.0**30
@@ -60,9 +60,25 @@ def test_a_timeline_fills_the_step() -> None:
     assert 0 < last <= timeline.time_s * (1 + 1e-9)
     assert timeline.binding == "storage"
     assert 0 < timeline.bubble_s < timeline.time_s
-    assert {span.layer for span in timeline.spans} == {"embedding", "decoder", "final", "head"}
+    assert {span.layer for span in timeline.spans} == {"embedding", "decoder", "final", "head", WAITS}
+    assert {span.stream for span in timeline.spans} == {"engine", "storage"}
     events = chrome_trace(timeline)["traceEvents"]
     assert sum(event["ph"] == "X" for event in events) == len(timeline.spans)
+
+
+def test_a_timeline_shows_waits_and_every_engine() -> None:
+    fetched = decode_timeline(settings(offload="host", memory_limit="8 GiB").scenario())
+    shared = decode_timeline(
+        Settings(
+            model="mistral-7b-v0.1", hardware="phone-snapdragon-8-gen-3", weights="int4", engine="cpu+npu"
+        ).scenario()
+    )
+
+    still = sum(span.end_s - span.start_s for span in fetched.spans if span.layer == WAITS)
+    moved = sum(span.end_s - span.start_s for span in fetched.spans if span.stream == "host_memory")
+    np.testing.assert_allclose(moved, fetched.busy_s["host_memory"], rtol=1e-9)
+    assert 0.9 * moved < still <= fetched.bubble_s
+    assert {span.stream for span in shared.spans} == {"engine", "npu"}
 
 
 def test_chains_start_together_and_streams_of_a_chain_follow_each_other() -> None:
