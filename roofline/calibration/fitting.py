@@ -95,13 +95,16 @@ _QUANTISED: Final = (
 )
 _FOUND_KEYS: Final = Parameter(name="cache_gain", prior=0.55, spread=0.8)
 _FULL_TILES: Final = Parameter(name="compute_fraction", prior=0.5, spread=0.3)
+_FOUND_KEYS: Final = Parameter(name="cache_gain", prior=0.55, spread=0.8)
+_FULL_TILES: Final = Parameter(name="compute_fraction", prior=0.5, spread=0.3)
 _SPLIT: Final = (
     Parameter(name="memory_fraction", prior=0.88, spread=0.2),
     Parameter(name="t0_s", prior=6.7e-6, spread=0.6),
     Parameter(name="item_s", prior=2.5e-6, spread=0.6),
     Parameter(name="step_s", prior=0.9e-6, spread=0.6),
     Parameter(name="combine_s", prior=3.3e-6, spread=0.6),
-    Parameter(name="cache_gain", prior=0.55, spread=0.8),
+    _FOUND_KEYS,
+    _FULL_TILES,
 )
 _SEQUENCE: Final = Parameter(name="sequence_s", prior=1e-6, spread=1.5)
 _LATENT_SPLIT: Final = (
@@ -110,7 +113,8 @@ _LATENT_SPLIT: Final = (
     Parameter(name="item_s", prior=2.7e-6, spread=0.8),
     Parameter(name="step_s", prior=1.35e-6, spread=0.8),
     Parameter(name="combine_s", prior=3.3e-6, spread=0.6),
-    Parameter(name="cache_gain", prior=0.55, spread=0.8),
+    _FOUND_KEYS,
+    _FULL_TILES,
 )
 _CAUSAL: Final = (
     Parameter(name="compute_fraction", prior=0.67, spread=0.4),
@@ -118,7 +122,9 @@ _CAUSAL: Final = (
     Parameter(name="t0_s", prior=6.7e-6, spread=0.6),
     Parameter(name="softmax_s", prior=0.22e-6, spread=1.0),
     Parameter(name="item_s", prior=2.2e-6, spread=0.8),
+    _FOUND_KEYS,
 )
+_APPEND: Final = Parameter(name="append_factor", prior=0.5, spread=1.0)
 _GROUPED: Final = (
     Parameter(name="compute_fraction", prior=0.6, spread=0.5),
     Parameter(name="memory_fraction", prior=0.7, spread=0.3),
@@ -170,11 +176,16 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
     "attention_decode": FittedForm(
         form="split_attention",
         parameters=(*_SPLIT, Parameter(name="multi_head_factor", prior=0.74, spread=0.4), _SEQUENCE),
-        choices=tuple({"rows": rows, "window_rows": alone} for rows in (16.0, 64.0) for alone in (rows, 1.0)),
+        choices=tuple(
+            {"rows": rows, "window_rows": window_rows, "splits_alone": alone}
+            for rows in (16.0, 64.0)
+            for window_rows in (rows, 1.0)
+            for alone in (1.0, 0.0)
+        ),
     ),
     "attention_prefill": FittedForm(
         form="causal_attention",
-        parameters=_CAUSAL,
+        parameters=(*_CAUSAL, _APPEND),
         choices=tuple(
             {"rows": rows, "packed": packed, "windowed": windowed}
             for rows in (64.0, 128.0)
@@ -191,7 +202,7 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
     "latent_attention_prefill": FittedForm(
         form="causal_attention",
         parameters=_CAUSAL,
-        choices=tuple({"rows": rows, "packed": 0.0, "windowed": 1.0} for rows in (64.0, 128.0)),
+        choices=tuple({"rows": rows, "packed": 0.0, "windowed": 1.0} for rows in (16.0, 32.0, 64.0, 128.0)),
     ),
     **dict.fromkeys(
         ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_receive"), _COLLECTIVE_FORM

@@ -51,15 +51,21 @@ def encoder(column: Columns, bits: float, fed_bits: float) -> Work:
     """Return the work of attention in which every query sees every key."""
     causal = attention(column, bits, fed_bits)
     pairs = column["q_len"] * column["kv_len"]
+    heads, kv_heads = column["heads"], column["kv_heads"]
+    rows = 4.0 * column["batch"] * column["head_dim"]
     return Work(
-        flops=4.0 * column["batch"] * column["heads"] * column["head_dim"] * pairs,
-        bytes=causal.bytes,
+        flops=rows * heads * pairs,
+        bytes=rows * (column["q_len"] * heads + column["kv_len"] * kv_heads),
         shape={**causal.shape, "pairs": pairs, "all_pairs": pairs},
     )
 
 
 def attention(column: Columns, bits: float, fed_bits: float) -> Work:
-    """Return the work of causal attention whose window, if any, is honoured."""
+    """Return the work of causal attention whose window, if any, is honoured.
+
+    As the operator of the graph does, it reads new keys and values in 16 bits, past ones in `bits`, and
+    writes the new ones in `bits`.
+    """
     batch, heads, kv_heads, width = (column[name] for name in ("batch", "heads", "kv_heads", "head_dim"))
     queries, keys = column["q_len"], column["kv_len"]
     window = np.where(column["window"] > 0, column["window"], np.inf)
@@ -71,7 +77,8 @@ def attention(column: Columns, bits: float, fed_bits: float) -> Work:
     visible = np.minimum(keys, window + queries - 1.0)
     return Work(
         flops=4.0 * batch * heads * width * pairs,
-        bytes=2.0 * batch * visible * kv_heads * width * bits / 8.0 + 4.0 * batch * queries * heads * width,
+        bytes=2.0 * batch * kv_heads * width * (visible * bits / 8.0 + queries * 2.0)
+        + 4.0 * batch * queries * heads * width,
         shape={
             "sequences": batch, "heads": heads, "kv_heads": kv_heads, "head_dim": width, "value_dim": width,
             "new_tokens": queries, "keys": visible, "pairs": pairs, "cache_bits": bits,

@@ -56,6 +56,7 @@ def kin_of(device: str) -> Kin:
         architecture=fold(value.architecture),
         segment=device_segment(value),
         year=value.year,
+        clock_hertz=float(next(iter(value.engine.values())).clock_hertz),
     )
 
 
@@ -152,7 +153,7 @@ def _kernel(
     )
     if others and not any(donor.data.framework in (framework, *_LIBRARIES) for donor in lent):
         return _borrowed(others[0], pools)
-    return carried_fit(lent, pools.of(kind, kin.family)) if lent else None
+    return carried_fit(lent, pools.of(kind, kin.family), format=format) if lent else None
 
 
 def _complete(framework: str, device: str, kin: Kin, donors: list[Donor], pools: _Pools) -> Runtime | None:

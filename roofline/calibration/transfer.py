@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,9 @@ from roofline.calibration.fitting import (
 )
 from roofline.calibration.measurement_tables import Measurements
 from roofline.errors import InvalidSpecError
-from roofline.timing.runtime import KernelFit
+from roofline.timing.runtime import KernelFit, at_clock
 
-__all__ = ["Donor", "Kin", "carried_fit", "carry_over", "carry_over_errors", "lend"]
+__all__ = ["Donor", "Kin", "carried_fit", "carry_over", "carry_over_errors", "lend", "shared_clock"]
 
 Array = NDArray[np.float64]
 
@@ -37,12 +38,15 @@ class Kin:
         ``consumer`` or ``professional``: consumer parts have half the matrix rate at 32-bit
         accumulation and reach all of it.
     year : int
+    clock_hertz : float
+        Boost clock [Hz]; 0 where it is not known.
     """
 
     family: str
     architecture: str
     segment: str
     year: int
+    clock_hertz: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,14 +78,15 @@ def lend(
     Matrix products: of consumer parts, the nearest consumer generation; of professional ones, the
     same architecture in the family, failing that all of the maker's, since what is left differs by
     power limit more than by generation. Everything else: the
-    same framework in the family, then any framework, of the nearest architecture in years.
-    Held-out devices chose between these rules (docs/decisions/0003-latency-forms.md).
+    same framework in the family, then any framework, of the nearest architecture in years; between
+    the two, attention over a narrow cache takes the framework's own kernel for a 16-bit one. Latent
+    attention crosses memory classes, but not between devices that have kernels for warp groups and
+    those that have not. Held-out devices chose between these rules
+    (docs/decisions/0005-attention-forms-and-their-transfer.md).
     """
-    pool = [
-        donor
-        for donor in donors
-        if (donor.data.kind, donor.data.format) == (kind, format) and donor.data.device != without
-    ]
+    alike = [donor for donor in donors if donor.data.kind == kind and donor.data.device != without]
+    pool = [donor for donor in alike if donor.data.format == format]
+    plain = [donor for donor in alike if donor.data.format == "bf16" and donor.kin.family == kin.family]
     maker = kin.family.partition("_")[0] + "_"
     family = [donor for donor in pool if donor.kin.family == kin.family]
     if kind == "gemm":
@@ -91,9 +96,23 @@ def lend(
         alike = _nearest(alike, kin)
         everyone = [donor for donor in pool if donor.kin.family.startswith(maker)]
         tiers = [_with(alike, framework), alike, _with(everyone, framework), everyone]
+    elif kind.startswith("latent_attention"):
+        same = [donor for donor in pool if _warp_groups(donor.kin) == _warp_groups(kin)]
+        near = [donor for donor in same if donor.kin.family == kin.family]
+        tiers = [_nearest(part, kin) for part in (_with(near, framework), _with(same, framework), same)]
+    elif "attention" in kind:
+        tiers = [_nearest(part, kin) for part in (_with(family, framework), _with(plain, framework), family)]
     else:
         tiers = [_nearest(_with(family, framework), kin), _nearest(family, kin)]
     return tuple(next((tier for tier in tiers if tier), []))
+
+
+#: Without the instructions that FlashMLA and its like are written for (Hopper's, or Blackwell's with HBM).
+_BEFORE_WARP_GROUPS: Final = ("pascal", "volta", "turing", "ampere")
+
+
+def _warp_groups(kin: Kin) -> bool:
+    return kin.family == "nvidia_hbm" and not kin.architecture.startswith(_BEFORE_WARP_GROUPS)
 
 
 def _with(donors: list[Donor], framework: str) -> list[Donor]:
@@ -116,7 +135,8 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
     The choices are the commonest, and only donors with that tile count, since the time of a step
     or an item means something else under another. Per parameter, on the axis it is fitted on: the
     mean over the fits of a device, then the median over devices. Standard errors are standard
-    deviations between fits; with one donor, its own.
+    deviations between fits; with one donor, its own. Times that count clock cycles are those at
+    `shared_clock`.
 
     Raises
     ------
@@ -133,8 +153,10 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
     devices = sorted({donor.data.device for donor in donors})
     parameters: dict[str, float] = {}
     spreads: dict[str, float] = {}
+    clock = shared_clock(donors)
+    timed = {donor: _at_clock(donor.solution, donor.kin.clock_hertz, clock) for donor in donors}
     for parameter in form.parameters:
-        places = {donor: _place(parameter, donor.solution) for donor in donors}
+        places = {donor: _place(parameter, timed[donor]) for donor in donors}
         middle = np.median(
             [np.mean([places[donor] for donor in donors if donor.data.device == name]) for name in devices]
         )
@@ -150,6 +172,20 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
         standard_errors=spreads,
         loss=float(np.mean([donor.solution.loss for donor in donors])),
     )
+
+
+#: Kinds whose fixed times are a kernel's own work, done at the clock, rather than waiting for launches.
+_CLOCKED: Final = ("attention_decode", "latent_attention_decode", "grouped_gemm")
+
+
+def shared_clock(donors: tuple[Donor, ...]) -> float:
+    """Return the clock that what donors lend is stated at [Hz]: their median, 0 where none counts."""
+    clocks = [donor.kin.clock_hertz for donor in donors if donor.data.kind in _CLOCKED]
+    return float(np.median(clocks)) if clocks and min(clocks) > 0 else 0.0
+
+
+def _at_clock(solution: Solution, stated: float, wanted: float) -> Solution:
+    return replace(solution, parameters=at_clock(solution.parameters, stated=stated, wanted=wanted))
 
 
 def _place(parameter: Parameter, solution: Solution) -> float:
@@ -174,15 +210,22 @@ def carry_over_errors(donors: tuple[Donor, ...]) -> dict[str, list[tuple[Donor, 
             without=donor.data.device,
         )
         if lent:
-            errors = log_errors(donor.data, carry_over(lent))
+            carried = _at_clock(carry_over(lent), shared_clock(lent), donor.kin.clock_hertz)
+            errors = log_errors(donor.data, carried)
             found.setdefault(donor.data.kind, []).append((donor, errors))
     return found
 
 
-def carried_fit(lent: tuple[Donor, ...], errors: Array) -> KernelFit:
-    """Return the fit of a device without measurements, with the errors that kin of it showed."""
+def carried_fit(lent: tuple[Donor, ...], errors: Array, *, format: str = "") -> KernelFit:
+    """Return the fit of a device without measurements, with the errors that kin of it showed.
+
+    Parameters
+    ----------
+    format : str
+        Served by it; the donors' own where it is empty.
+    """
     names = sorted({f"{donor.data.device} with {donor.data.software}" for donor in lent})
-    return stored_fit(
+    made = stored_fit(
         lent[0].data,
         carry_over(lent),
         quantiles(errors),
@@ -190,3 +233,4 @@ def carried_fit(lent: tuple[Donor, ...], errors: Array) -> KernelFit:
         points=sum(len(donor.data.times_s) for donor in lent),
         source="carried over from " + "; ".join(names),
     )
+    return replace(made, format=format or made.format, clock_hertz=shared_clock(lent))

@@ -82,7 +82,8 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
     -----
     Of one software, a profile of the device itself comes before one carried over from the nearest
     generation of its family. A device without measured relatives gets the median of all devices,
-    good for one sequence at a time. Exactly one profile is read.
+    good for one sequence at a time. Carried-over times that count cycles are put on the device's clock.
+    Exactly one profile is read.
 
     Raises
     ------
@@ -103,7 +104,8 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
             )
     if not files:
         return datasheet_runtime(path.stem)
-    return _read(files[0])
+    engine = next(iter(load_device(str(path)).value.engine.values()))
+    return _read(files[0]).on_clock(float(engine.clock_hertz))
 
 
 def _read(file: Path) -> Runtime:

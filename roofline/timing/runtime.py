@@ -5,7 +5,7 @@ which share of its time was measured, carried over from other devices, or is a d
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict
@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from roofline.graph.kernel_policy import KernelPolicy
 from roofline.provenance import Basis
 
-__all__ = ["HostTime", "KernelFit", "Runtime", "datasheet_runtime"]
+__all__ = ["HostTime", "KernelFit", "Runtime", "at_clock", "datasheet_runtime"]
 
 _FILE = ConfigDict(extra="forbid")
 
@@ -44,6 +44,9 @@ class KernelFit:
         Measurements fitted.
     source : str
         Where the measurements are from and which kernel they timed, or the donors.
+    clock_hertz : float
+        Clock that the times among the parameters are stated at where they are carried over and count
+        cycles [Hz]; 0 where they hold as they are.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FILE
@@ -59,6 +62,19 @@ class KernelFit:
     source: str
     choices: Mapping[str, float] = field(default_factory=dict)
     standard_errors: Mapping[str, float] = field(default_factory=dict)
+    clock_hertz: float = 0.0
+
+
+def at_clock(parameters: Mapping[str, float], *, stated: float, wanted: float) -> dict[str, float]:
+    """Return parameters with the times among them (``_s``) taking as many cycles at another clock.
+
+    Parameters
+    ----------
+    stated, wanted : float
+        Clocks [Hz]; where either is 0, nothing changes.
+    """
+    factor = stated / wanted if stated > 0 and wanted > 0 else 1.0
+    return {name: value * factor if name.endswith("_s") else value for name, value in parameters.items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,6 +176,20 @@ class Runtime:
     policy: KernelPolicy = field(default_factory=KernelPolicy)
     engine: str = ""
     runs_as: Mapping[str, str] = field(default_factory=dict)
+
+    def on_clock(self, clock_hertz: float) -> "Runtime":
+        """Return this runtime with the times of carried-over fits at a device's clock [Hz]."""
+        kernels = tuple(
+            replace(
+                fit,
+                parameters=at_clock(fit.parameters, stated=fit.clock_hertz, wanted=clock_hertz),
+                clock_hertz=clock_hertz,
+            )
+            if fit.clock_hertz > 0 and clock_hertz > 0
+            else fit
+            for fit in self.kernels
+        )
+        return replace(self, kernels=kernels)
 
     def fit_for(self, kind: str, format: str) -> tuple[KernelFit | None, int]:
         """Return the closest fit and how many steps back from an exact match it is.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
+
 from roofline.quantity import Quantity, ceil, maximum, minimum, smooth_maximum, where
 from roofline.timing.forms.work import Ceilings, Work, cached_share, fastest, waves
 
@@ -30,10 +32,12 @@ def split_attention(
     parameters : mapping
         ``memory_fraction``; ``t0_s``; ``item_s``, fixed time of one work item; ``step_s``, time of
         one 64-key step; ``combine_s``, joining the splits; ``cache_gain``; ``multi_head_factor``,
-        item time where every query head has its own keys; ``sequence_s``, preparing a sequence.
+        item time where every query head has its own keys; ``sequence_s``, preparing a sequence;
+        ``compute_fraction``, of the matrix peak that a step's products reach (without it they are free).
     choices : mapping
         ``rows``, packed query rows of one item; ``window_rows``, the same under a window (1: some
-        kernels pack no heads there).
+        kernels pack no heads there); ``splits_alone``, 0 where keys that no heads share, or under a
+        window, are never split.
     warm : bool
         See `Form`.
 
@@ -42,28 +46,36 @@ def split_attention(
     An item is one sequence, one KV head and up to ``rows`` of its ``new_tokens heads / kv_heads``
     packed query rows. With ``T = ceil(keys/64)`` key tiles, split s up to T and waves w:
 
+    ``step = | tau sqrt(d bits/2048), 2 rows 64 (d + d_v) U / (e_c P) |_3``
     ``t = t0 + t_seq sequences/U + min over s of
-    | w(items s) (t_item sqrt(d/128) + ceil(T/s) tau sqrt(d bits/2048)) f, bytes/(e_m B) |_3
-    + [s > 1] t_combine``
+    | w(items s) (t_item sqrt(d/128) + ceil(T/s) step) f, bytes/(e_m B) |_3 + [s > 1] t_combine``
 
-    At s = 1 and short keys this is the known cost per sequence and KV head; the bytes are those of
-    the operator. All keys are visited for every query: a causal mask among the new ones is ignored,
-    which overstates the time only where they are a large share of the keys.
+    The products of a step fill whole tiles of rows, which is what binds where many heads share one
+    latent, and on engines with little arithmetic. At s = 1 and short keys this is the known cost per
+    sequence and KV head; the bytes are those of the operator. All keys are visited for every query: a
+    causal mask among the new ones is ignored, which overstates the time only where they are a large
+    share of the keys.
 
     References
     ----------
     Dao et al. 2023, "Flash-Decoding for long-context inference" (split keys); Ye et al. 2025,
     FlashInfer, arXiv:2501.01005 (packed query rows, load-balanced splits);
-    docs/decisions/0003-latency-forms.md.
+    docs/decisions/0003-latency-forms.md, docs/decisions/0005-attention-forms-and-their-transfer.md.
     """
     shape = work.shape
     heads, kv_heads = shape["heads"], shape["kv_heads"]
     units = ceilings.units
     key_tiles = ceil(shape["keys"] / _KEYS)
+    alone_whole = choices.get("splits_alone", 1.0) == 0.0
     packed = shape["new_tokens"] * heads / kv_heads
-    rows = where(shape.get("windowed", 0.0) > 0, choices["window_rows"], choices["rows"])
+    windowed = shape.get("windowed", 0.0) > 0
+    rows = where(windowed, choices["window_rows"], choices["rows"])
     items = shape["sequences"] * kv_heads * ceil(packed / rows)
+    products = 2.0 * rows * _KEYS * (shape["head_dim"] + shape["value_dim"]) * units
+    products = products / (parameters.get("compute_fraction", np.inf) * ceilings.flops_per_s)
     step = parameters["step_s"] * (shape["head_dim"] * shape["cache_bits"] / 2048.0) ** 0.5
+    step = smooth_maximum(step, products, 3.0)
+    most = where((heads == kv_heads) | windowed, 1.0, key_tiles) if alone_whole else key_tiles
     own_keys = where(heads == kv_heads, parameters["multi_head_factor"], 1.0)
     fixed, combine = parameters["item_s"] * (shape["head_dim"] / 128.0) ** 0.5, parameters["combine_s"]
     memory = work.bytes / (parameters["memory_fraction"] * ceilings.bytes_per_s)
@@ -72,12 +84,12 @@ def split_attention(
         memory = memory * (1.0 - found + found * parameters["cache_gain"])
 
     def time(wanted: Quantity) -> Quantity:
-        split = maximum(minimum(wanted, key_tiles), 1.0)
+        split = maximum(minimum(wanted, most), 1.0)
         item = (fixed + ceil(key_tiles / split) * step) * own_keys
         busy = smooth_maximum(waves(items * split, units, 1.0) * item, memory, 3.0)
         return busy + where(split > 1.0, combine, 0.0)
 
-    operands = (key_tiles, items, step, own_keys, fixed, combine, memory, units)
+    operands = (key_tiles, most, items, step, own_keys, fixed, combine, memory, units)
     prepared = parameters["t0_s"] + parameters["sequence_s"] * shape["sequences"] / units
     return prepared + fastest(_SPLIT_MENU, operands, time)
 
@@ -94,18 +106,19 @@ def causal_attention(
     Parameters
     ----------
     work : Work
-        ``shape`` has sequences, heads, kv_heads, head_dim, value_dim, new_tokens, keys and pairs;
-        optional ``all_keys`` and ``all_pairs``, the last two as if there were no window.
+        ``shape`` has sequences, heads, kv_heads, head_dim, value_dim, new_tokens, keys, pairs and
+        cache_bits; optional ``all_keys`` and ``all_pairs``, the last two as if there were no window.
     ceilings : Ceilings
     parameters : mapping
         ``compute_fraction``; ``memory_fraction``; ``t0_s``; ``item_s``, fixed time of one work item;
-        ``softmax_s``, softmax of a 128 x 64 tile, not overlapped with its products.
+        ``softmax_s``, softmax of a 128 x 64 tile, not overlapped with its products; ``cache_gain``;
+        ``append_factor``, share not hidden of what writing the new keys and values moves.
     choices : mapping
         ``rows``, query rows of one item; ``packed``: 1 where the heads that share keys fill the rows
         of one item, 0 where each head has items of its own; ``windowed``: 0 where the kernel visits
         all keys and masks them.
     warm : bool
-        Ignored: nothing of a prefill is charged at cache rate.
+        See `Form`.
 
     Notes
     -----
@@ -113,15 +126,18 @@ def causal_attention(
     visible keys of a query and half a span more, in tiles of 64:
 
     ``tile = 2 rows 64 (d + d_v) U / (e_c P) + t_softmax rows/128``
-    ``t = t0 + | max(w(items) (t_item + mean tile), t_item + longest tile), bytes/(e_m B) |_3``
+    ``moved = bytes + c_append sequences new kv_heads (d + d_v) (2 + bits/8)``
+    ``t = t0 + | max(w(items) (t_item + mean tile), t_item + longest tile), moved/(e_m B) |_3``
 
-    The last query of a causal pass sees at most all keys, and at most twice the mean.
+    New keys and values are read in 16 bits and written in those of the cache, as libraries that time
+    attention with the append do. The last query of a causal pass sees at most all keys, and at most
+    twice the mean.
 
     References
     ----------
     Dao 2023, FlashAttention-2, arXiv:2307.08691 (parallel over query blocks); Shah et al. 2024,
     FlashAttention-3, arXiv:2407.08608 (softmax not hidden by the products);
-    docs/decisions/0003-latency-forms.md.
+    docs/decisions/0003-latency-forms.md, docs/decisions/0005-attention-forms-and-their-transfer.md.
     """
     shape = work.shape
     heads, kv_heads = shape["heads"], shape["kv_heads"]
@@ -142,5 +158,10 @@ def causal_attention(
     alone = parameters["item_s"] + longest * tile
     turns = waves(items, ceilings.units, 1.0)
     busy = where(turns > 1.0, maximum(turns * (parameters["item_s"] + mean * tile), alone), alone)
-    memory = work.bytes / (parameters["memory_fraction"] * ceilings.bytes_per_s)
+    appended = shape["sequences"] * shape["new_tokens"] * kv_heads * width * (2.0 + shape["cache_bits"] / 8.0)
+    moved = work.bytes + parameters.get("append_factor", 0.0) * appended
+    memory = moved / (parameters["memory_fraction"] * ceilings.bytes_per_s)
+    if warm:
+        found = cached_share(moved, ceilings.cache_bytes)
+        memory = memory * (1.0 - found + found * parameters.get("cache_gain", 1.0))
     return parameters["t0_s"] + smooth_maximum(busy, memory, 3.0)

@@ -1,0 +1,79 @@
+"""Transfer: which kernels stand for one another, and what their times become on another clock."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from roofline.calibration.fitting import FITTED_FORMS, Solution
+from roofline.calibration.measurement_tables import Measurements
+from roofline.calibration.transfer import Donor, Kin, carried_fit, carry_over, lend
+from roofline.timing.forms import Ceilings, Work
+
+HOPPER = Kin(family="nvidia_hbm", architecture="hopper", segment="professional", year=2022, clock_hertz=2e9)
+AMPERE = replace(HOPPER, architecture="amperega100", year=2020, clock_hertz=1.5e9)
+ADA = Kin(
+    family="nvidia_gddr", architecture="adalovelace", segment="professional", year=2023, clock_hertz=2.5e9
+)
+
+
+def donor(kin, *, kind, format="bf16", framework="vllm", device=""):
+    form = FITTED_FORMS[kind]
+    data = Measurements(
+        device=device or kin.architecture,
+        software=f"{framework} 1.0",
+        kind=kind,
+        format=format,
+        engine="gpu",
+        kernel="made up",
+        source="this test",
+        work=Work(flops=0.0, bytes=0.0, shape={}),
+        ceilings=Ceilings(flops_per_s=1e15, bytes_per_s=3e12, units=132.0, cache_bytes=50e6),
+        times_s=np.ones(50),
+        family=np.arange(50),
+    )
+    solution = Solution(
+        parameters={parameter.name: parameter.prior for parameter in form.parameters},
+        choices=form.choices[0],
+        standard_errors={parameter.name: 0.1 for parameter in form.parameters},
+        loss=0.1,
+    )
+    return Donor(kin=kin, data=data, solution=solution, errors=np.zeros(50))
+
+
+def test_a_framework_lends_its_16_bit_attention_before_another_lends_the_format():
+    own = donor(AMPERE, kind="attention_decode")
+    other = donor(AMPERE, kind="attention_decode", format="fp8", framework="sglang")
+
+    lent = lend([own, other], kin=HOPPER, kind="attention_decode", format="fp8", framework="vllm")
+
+    assert lent == (own,)
+    assert carried_fit(lent, np.zeros(50), format="fp8").format == "fp8"
+
+
+def test_latent_attention_stays_among_devices_with_or_without_warp_groups():
+    kind = "latent_attention_decode"
+    hopper, ada = donor(HOPPER, kind=kind), donor(ADA, kind=kind)
+
+    assert lend([hopper, ada], kin=AMPERE, kind=kind, format="bf16", framework="vllm") == (ada,)
+    assert lend([ada], kin=HOPPER, kind=kind, format="bf16", framework="vllm") == ()
+
+
+def test_decode_times_are_lent_in_cycles_and_prefill_times_in_seconds():
+    decode, prefill = (donor(AMPERE, kind=f"attention_{phase}") for phase in ("decode", "prefill"))
+
+    assert carried_fit((decode,), np.zeros(50)).clock_hertz == 1.5e9
+    assert carried_fit((prefill,), np.zeros(50)).clock_hertz == 0.0
+
+
+def test_donors_of_different_clocks_meet_at_their_median():
+    # 3 us at 1.5 GHz and 3 us at 2.5 GHz are 4500 and 7500 cycles: 2.25 and 3.75 us at 2 GHz.
+    name = "item_s"
+    pair = [donor(kin, kind="attention_decode") for kin in (AMPERE, ADA)]
+    slow, fast = (
+        replace(each, solution=replace(each.solution, parameters={**each.solution.parameters, name: 3e-6}))
+        for each in pair
+    )
+
+    carried = carry_over((slow, fast))
+
+    np.testing.assert_allclose(carried.parameters[name], np.sqrt(2.25e-6 * 3.75e-6), rtol=1e-9)

@@ -1,0 +1,73 @@
+"""Attention forms: full tiles, keys that stay whole, appended keys and the cache, by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from roofline.timing.forms import Ceilings, Work, kernel_time
+
+CEILINGS = Ceilings(flops_per_s=100e12, bytes_per_s=1e12, units=100.0, cache_bytes=50e6)
+ATTENTION = {
+    "sequences": 1.0, "heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "value_dim": 128.0,
+    "new_tokens": 1.0, "keys": 4096.0, "pairs": 4096.0, "cache_bits": 16.0,
+}  # fmt: skip
+PREFILL = {**ATTENTION, "new_tokens": 1000.0, "keys": 1000.0, "pairs": 500_500.0}
+
+
+def split_alone(shape, **parameters):
+    """Time of the split form where nothing but what is given takes time."""
+    free = dict.fromkeys(("t0_s", "item_s", "step_s", "combine_s", "sequence_s"), 0.0)
+    return kernel_time(
+        "split_attention",
+        work=Work(flops=0.0, bytes=0.0, shape={**ATTENTION, **shape}),
+        ceilings=CEILINGS,
+        parameters={**free, "memory_fraction": 1.0, "multi_head_factor": 1.0, **parameters},
+        choices={"rows": 64.0, "window_rows": 64.0, "splits_alone": shape.get("splits_alone", 1.0)},
+    )
+
+
+def test_heads_that_share_a_latent_pay_for_full_tiles_of_rows():
+    # 128 heads fill two tiles of 64 rows: 200 items on 100 units, two turns of 10 steps. A step multiplies
+    # 2 x 64 x 64 x (576 + 512) at half of 100 TFLOP/s over 100 units, 17.825792 us.
+    latent = {"sequences": 100.0, "heads": 128.0, "kv_heads": 1.0, "head_dim": 576.0, "value_dim": 512.0}
+
+    taken = split_alone({**latent, "keys": 640.0}, compute_fraction=0.5, combine_s=1.0)
+
+    np.testing.assert_allclose(taken, 20 * 17.825792e-6, rtol=1e-12)
+
+
+def test_keys_that_no_heads_share_stay_whole_where_the_kernel_cannot_split_them():
+    # 100 tiles of keys at 1 us: one item takes them in turn; split in 64, the longest part has two.
+    alone = {"sequences": 1.0, "heads": 1.0, "kv_heads": 1.0, "keys": 6400.0}
+
+    whole = split_alone({**alone, "splits_alone": 0.0}, step_s=1e-6, combine_s=3e-6)
+    split = split_alone(alone, step_s=1e-6, combine_s=3e-6)
+    shared = split_alone({**alone, "heads": 4.0, "splits_alone": 0.0}, step_s=1e-6, combine_s=3e-6)
+
+    np.testing.assert_allclose([whole, split, shared], [100e-6, 5e-6, 5e-6], rtol=1e-12)
+
+
+def prefill_bytes(warm=False, bytes=0.0, **parameters):
+    """Time of the causal form on an engine whose products are free, cache of 8 bits."""
+    free = {"compute_fraction": 1.0, "memory_fraction": 1.0, "t0_s": 0.0, "softmax_s": 0.0, "item_s": 0.0}
+    return kernel_time(
+        "causal_attention",
+        work=Work(flops=0.0, bytes=bytes, shape={**PREFILL, "cache_bits": 8.0}),
+        ceilings=replace(CEILINGS, flops_per_s=np.inf),
+        parameters={**free, **parameters},
+        choices={"rows": 64.0, "packed": 1.0, "windowed": 1.0},
+        warm=warm,
+    )
+
+
+def test_a_prefill_pays_for_writing_its_keys_and_values():
+    # 1000 tokens x 8 heads x (128 + 128) elements, read in 2 bytes and written in 1: 6.144 MB, twice over.
+    np.testing.assert_allclose(prefill_bytes(append_factor=2.0), 12.288e-6, rtol=1e-12)
+
+
+def test_a_repeated_prefill_finds_half_its_bytes_at_the_size_of_the_cache():
+    # 50 MB at 1 TB/s take 50 us; half of them at a fifth of the time.
+    cold = prefill_bytes(bytes=50e6, cache_gain=0.2)
+    warm = prefill_bytes(bytes=50e6, cache_gain=0.2, warm=True)
+
+    np.testing.assert_allclose([cold, warm], [50e-6, 30e-6], rtol=1e-12)
