@@ -172,10 +172,10 @@ def calibrate_machine(
         If the machine is busy, torch is missing, or too little was measured to fit anything.
     """
     torch = import_torch()
+    name = load_device(device).name if device is not None else machine.device or THIS_MACHINE
     budget, busy = Budget(seconds=seconds), refuse_busy(machine, even_if_busy)
     if threads is not None:
         torch.set_num_threads(threads)
-    name = load_device(device).name if device is not None else machine.device or THIS_MACHINE
     campaign = Campaign(folder=folder / "campaigns" / name, device=name)
     campaign.start(machine)
     bench = KernelBench(torch, machine)

@@ -1,5 +1,6 @@
 """Fits of somebody's own whole-model speeds: of whole passes, or of the host beside measured kernels."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -65,13 +66,16 @@ def fit_whole_models(
     """
     usable = predict_whole_models(file)
     skipped = usable.skipped != ""
+    reasons = Counter(str(reason).partition(":")[0] for reason in usable.skipped if reason)
     refused = [
-        Refused(what=f"{int((usable.skipped == reason).sum())} rows", reason=str(reason))
-        for reason in sorted(set(usable.skipped[skipped]))
+        Refused(what=f"{count} row{'s' if count > 1 else ''}", reason=reason)
+        for reason, count in reasons.most_common()
     ]
     groups: dict[tuple[str, str], list[Group]] = {}
     for scenario, rows in whole_model_groups(file, ~skipped):
-        key = str(rows["device_name"].iloc[0]), str(rows["framework"].iloc[0] or "own")
+        # A file that does not say is taken for what its rows were predicted with.
+        framework = rows["framework"].iloc[0] or scenario.deployment.runtime.software.partition(" ")[0]
+        key = str(rows["device_name"].iloc[0]), str(framework)
         groups.setdefault(key, []).append((scenario, rows.assign(source=OWN)))
     fits: list[OwnFit] = []
     profiles: list[tuple[str, str, Runtime]] = []
