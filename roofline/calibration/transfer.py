@@ -1,7 +1,7 @@
 """Fits for devices that were never measured, from the nearest ones that were."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -77,7 +77,8 @@ def lend(
     -----
     Matrix products: of consumer parts, the nearest consumer generation; of professional ones, the
     same architecture in the family, failing that all of the maker's, since what is left differs by
-    power limit more than by generation. Everything else: the
+    power limit more than by generation; below 16 bits the framework comes before kin, since the pass
+    that quantises and the tiles are its own. Everything else: the
     same framework in the family, then any framework, of the nearest architecture in years; between
     the two, attention over a narrow cache takes the framework's own kernel for a 16-bit one. Latent
     attention crosses memory classes, but not between devices that have kernels for warp groups and
@@ -96,6 +97,8 @@ def lend(
         alike = _nearest(alike, kin)
         everyone = [donor for donor in pool if donor.kin.family.startswith(maker)]
         tiers = [_with(alike, framework), alike, _with(everyone, framework), everyone]
+        if format not in _UNQUANTISED:
+            tiers[1:3] = tiers[2:0:-1]
     elif kind.startswith("latent_attention"):
         same = [donor for donor in pool if _warp_groups(donor.kin) == _warp_groups(kin)]
         near = [donor for donor in same if donor.kin.family == kin.family]
@@ -132,11 +135,12 @@ def _nearest(donors: list[Donor], kin: Kin) -> list[Donor]:
 def carry_over(donors: tuple[Donor, ...]) -> Solution:
     """Return the parameters that a device without measurements gets from its donors.
 
-    The choices are the commonest, and only donors with that tile count, since the time of a step
-    or an item means something else under another. Per parameter, on the axis it is fitted on: the
-    mean over the fits of a device, then the median over devices. Standard errors are standard
-    deviations between fits; with one donor, its own. Times that count clock cycles are those at
-    `shared_clock`.
+    The choices are the commonest, and only donors with that tile and that kind of launch count, since
+    the time of a step, an item or a launch means something else under another. Per parameter, on the
+    axis it is fitted on: the mean over the fits of a device, then the median over devices. How bandwidth
+    falls with the number of ranks is a matter of how a machine is wired, not of the device: its prior
+    counts as one device more. Standard errors are standard deviations between fits; with one donor, its own.
+    Times that count clock cycles are those at `shared_clock`.
 
     Raises
     ------
@@ -149,7 +153,7 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
     form = form_of(first.kind, first.format, first.engine)
     counted = Counter(tuple(sorted(donor.solution.choices.items())) for donor in donors)
     choices = dict(counted.most_common(1)[0][0])
-    donors = tuple(donor for donor in donors if donor.solution.choices.get("rows") == choices.get("rows"))
+    donors = tuple(donor for donor in donors if _shape(donor.solution.choices) == _shape(choices))
     devices = sorted({donor.data.device for donor in donors})
     parameters: dict[str, float] = {}
     spreads: dict[str, float] = {}
@@ -157,9 +161,12 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
     timed = {donor: _at_clock(donor.solution, donor.kin.clock_hertz, clock) for donor in donors}
     for parameter in form.parameters:
         places = {donor: _place(parameter, timed[donor]) for donor in donors}
-        middle = np.median(
-            [np.mean([places[donor] for donor in donors if donor.data.device == name]) for name in devices]
-        )
+        by_device = [
+            np.mean([places[donor] for donor in donors if donor.data.device == name]) for name in devices
+        ]
+        if parameter.name == _WIRED:
+            by_device.append(np.float64(parameter.prior))
+        middle = np.median(by_device)
         parameters[parameter.name] = float(parameter.value(np.asarray(middle)))
         spreads[parameter.name] = (
             float(np.std(list(places.values()), ddof=1))
@@ -175,7 +182,18 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
 
 
 #: Kinds whose fixed times are a kernel's own work, done at the clock, rather than waiting for launches.
-_CLOCKED: Final = ("attention_decode", "latent_attention_decode", "grouped_gemm")
+_CLOCKED: Final = (
+    "attention_decode", "latent_attention_decode", "grouped_gemm", "gemm",
+    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_receive",
+)  # fmt: skip
+_UNQUANTISED: Final = ("bf16", "fp32")
+_WIRED: Final = "bandwidth_exponent"
+#: Choices under which parameters mean something else.
+_SHAPING: Final = ("rows", "dispatch", "launch_bound")
+
+
+def _shape(choices: Mapping[str, float]) -> tuple[float | None, ...]:
+    return tuple(choices.get(name) for name in _SHAPING)
 
 
 def shared_clock(donors: tuple[Donor, ...]) -> float:

@@ -77,3 +77,36 @@ def test_donors_of_different_clocks_meet_at_their_median():
     carried = carry_over((slow, fast))
 
     np.testing.assert_allclose(carried.parameters[name], np.sqrt(2.25e-6 * 3.75e-6), rtol=1e-9)
+
+
+def test_quantised_products_take_the_framework_before_the_architecture():
+    kind = "gemm"
+    near = donor(HOPPER, kind=kind, format="fp8", framework="flashinfer", device="near")
+    own = donor(ADA, kind=kind, format="fp8", device="own")
+
+    def lent(format):
+        pair = [replace(one, data=replace(one.data, format=format)) for one in (near, own)]
+        found = lend(pair, kin=HOPPER, kind=kind, format=format, framework="vllm")
+        return [one.data.device for one in found]
+
+    assert lent("fp8") == ["own"]
+    assert lent("bf16") == ["near"]
+
+
+def test_products_are_carried_only_from_the_commonest_kind_of_dispatch():
+    one, two, odd = (donor(HOPPER, kind="gemm", device=name) for name in ("one", "two", "odd"))
+    slow = {**odd.solution.parameters, "t0_s": 1.0}
+    odd = replace(odd, solution=replace(odd.solution, parameters=slow, choices={"dispatch": 2.0}))
+
+    carried = carry_over((odd, one, two))
+
+    np.testing.assert_allclose(carried.parameters["t0_s"], one.solution.parameters["t0_s"], rtol=1e-9)
+
+
+def test_how_a_machine_is_wired_counts_its_prior_as_one_more_device():
+    # One machine loses bandwidth as pairs**1.8; the prior, which loses none, is the other: the median is 0.9.
+    one = donor(ADA, kind="all_reduce")
+    lossy = {**one.solution.parameters, "bandwidth_exponent": 1.8}
+    one = replace(one, solution=replace(one.solution, parameters=lossy))
+
+    np.testing.assert_allclose(carry_over((one,)).parameters["bandwidth_exponent"], 0.9, rtol=1e-9)

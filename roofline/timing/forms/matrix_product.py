@@ -72,7 +72,7 @@ def tiled_matrix_product(
     ----------
     Thakkar et al., CUTLASS, "Efficient GEMM in CUDA" (tile hierarchy, split-K); Osama et al. 2023,
     Stream-K, arXiv:2301.03598; docs/decisions/0003-latency-forms.md (form selection and ablation) and
-    0005-matrix-products-by-dispatch.md (everything that may be absent).
+    0006-matrix-products-by-dispatch.md (everything that may be absent).
     """
     tiled = _tiled(work, ceilings, parameters, choices, warm)
     return tiled.launched(fastest(tiled.menu, tiled.operands, tiled.time))
