@@ -47,8 +47,8 @@ def windowed_token(
 
     Notes
     -----
-    The paper's formulas leave the head out. With it, one rate of 1.35 GB/s explains five of the seven models
-    of its table 1 within 7 %, vocabularies of 32,000 to 128,256 tokens (docs/edge.md).
+    The paper's formulas leave the head out. With it, one rate of 1.35 GB/s gives five of the seven models of
+    its table 1 within 8 %, vocabularies of 32,000 to 128,256 tokens (docs/edge.md).
     """
     layer = windowed_layer(
         compute_s=compute_s, exchange_s=exchange_s, load_s=layer_bytes / devices / read_bytes_per_s
