@@ -174,7 +174,8 @@ def _flash_latency(scenario: Scenario, arguments: Arguments) -> Figure:
             window=_number(arguments, "window"),
         )
         access = _amount(arguments, "access", "bytes", f"{float(plan.access_bytes)} B")
-        read_s = float(plan.read_bytes / storage.read_rate(access_bytes=access))
+        rate = f"{float(storage.read_rate(access_bytes=access))} B/s"
+        read_s = float(plan.read_bytes) / _amount(arguments, "rate", "bytes_per_s", rate)
     return read_s + rest_s, "storage" if read_s > rest_s else "compute"
 
 

@@ -114,7 +114,7 @@ class _Desk:
         return self._scenario_figure(claim, ANSWERS[str(claim.answer)])
 
     def _bracket(self, claim: Claim) -> Found:
-        """Answer at every corner of what is not published."""
+        """Answer at every corner of what is not published; reproduced where each of them is near."""
         corners = [
             self._figure(_cornered(claim, dict(zip(claim.unknown, ends, strict=True))))
             for ends in product(*claim.unknown.values())
@@ -124,7 +124,9 @@ class _Desk:
         middle = math.sqrt(max(low, 0.0) * high)
         least, most = _range(claim)
         verdict = "missed"
-        if low <= most and least <= high:
+        if max(1.0 - low / least, high / most - 1.0) <= _NEAR:
+            verdict = "reproduced"
+        elif low <= most and least <= high:
             narrow = low > 0.0 and high <= _WIDEST * low * (1.0 + 1e-9)
             verdict = "bracketed" if narrow else f"needs: {claim.not_published}"
         return replace(

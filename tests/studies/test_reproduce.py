@@ -202,7 +202,7 @@ UNKNOWN = CLAIM.replace('answer = "tpot"', 'answer = "sparse_gain"').replace('"m
 
 @pytest.mark.parametrize(
     ("published", "most", "verdict"),
-    [(1.5, 0.4, "bracketed"), (9.0, 0.4, "missed"), (1.5, 0.8, "needs: sparsity")],
+    [(1.5, 0.4, "bracketed"), (9.0, 0.4, "missed"), (1.5, 0.8, "needs: sparsity"), (1.05, 0.1, "reproduced")],
 )
 def test_what_is_not_published_makes_a_bracket(
     tmp_path: Path, published: float, most: float, verdict: str
