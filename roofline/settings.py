@@ -221,6 +221,8 @@ class Settings(OffloadSettings):
         taken = {"deployment.precision.weights": "weights"} if any(formats) else {}
         if self.format_rule:
             taken["deployment.precision.rules"] = "format_rule"
+        if self.offloads():
+            taken["deployment.placement"] = "offloading"
         return {**taken, "decoding": "speculate"} if self.speculate is not None else taken
 
     def _check(self) -> None:

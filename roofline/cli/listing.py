@@ -82,8 +82,7 @@ def _techniques() -> _Rows:
     from roofline.techniques.table import TECHNIQUES
 
     rows: list[tuple[str | float, ...]] = [
-        (entry.name, f"arXiv:{entry.paper}", " ".join(entry.settings), entry.title)
-        for entry in TECHNIQUES.values()
+        (entry.name, entry.cited, " ".join(entry.settings), entry.title) for entry in TECHNIQUES.values()
     ]
     return ("name", "paper", "settings", "what"), rows
 

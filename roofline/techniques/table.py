@@ -7,14 +7,23 @@ import numpy as np
 
 from roofline.errors import InvalidSpecError, UnknownNameError, nearest
 from roofline.scenario import Scenario
-from roofline.techniques import depth, formats, kv_cache, prompts, sharing, speculation, vision_tokens
+from roofline.techniques import (
+    depth,
+    formats,
+    kv_cache,
+    offload,
+    prompts,
+    sharing,
+    speculation,
+    vision_tokens,
+)
 from roofline.techniques.curves import over_layers
 from roofline.techniques.technique import Setting, Technique, layer_count
 
 __all__ = ["TECHNIQUES", "apply_techniques", "technique_named", "techniques_of"]
 
 #: A new technique is one entry in its family's `PRESETS`; a new family is one name here.
-_FAMILIES: Final = (vision_tokens, kv_cache, prompts, depth, formats, sharing, speculation)
+_FAMILIES: Final = (vision_tokens, kv_cache, prompts, depth, formats, sharing, speculation, offload)
 
 TECHNIQUES: Final[Mapping[str, Technique]] = {
     preset.name: preset for family in _FAMILIES for preset in family.PRESETS
@@ -23,7 +32,8 @@ TECHNIQUES: Final[Mapping[str, Technique]] = {
 #: What a scenario is made of, in the order techniques act on it: those that read a part act after
 #: those that set it, so the order they are given in does not matter.
 _STAGES: Final = ("deployment.model", "deployment.precision", "workload", "deployment.policy",
-                  "deployment.schedules", "decoding")  # fmt: skip
+                  "deployment.schedules", "deployment.engine_runtimes", "deployment.placement",
+                  "decoding")  # fmt: skip
 
 #: Slots that hold any number of changes.
 _OPEN: Final = ("deployment.schedules",)
@@ -69,7 +79,7 @@ def apply_techniques(
 
 def techniques_of(scenario: Scenario) -> tuple[str, ...]:
     """Return the names of the techniques that were applied to a scenario, as its assumptions tell."""
-    names = (note.partition(" (arXiv:")[0] for note in scenario.assumptions)
+    names = (note.partition(" (")[0] for note in scenario.assumptions)
     return tuple(name for name in names if name in TECHNIQUES)
 
 

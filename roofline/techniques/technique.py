@@ -35,7 +35,7 @@ class Technique:
     title : str
         What it does, in a few words.
     paper : str
-        arXiv identifier.
+        arXiv identifier, or the address of a paper that is not there.
     slots : tuple of str
         Dotted paths of a scenario that it sets, and no others. Two techniques on one slot go together
         if it is ``deployment.schedules``; any other slot has room for one.
@@ -54,6 +54,11 @@ class Technique:
     preset: Callable[..., Scenario]
     settings: Mapping[str, Cited] = field(default_factory=dict)
     published: str = ""
+
+    @property
+    def cited(self) -> str:
+        """How its paper is referred to."""
+        return self.paper if "://" in self.paper else f"arXiv:{self.paper}"
 
     def apply(self, scenario: Scenario, given: Mapping[str, Setting] | None = None) -> Scenario:
         """Return the scenario under the technique, with settings replaced by those given.
@@ -83,7 +88,7 @@ class Technique:
             )
             estimate = " (our estimate)" if name not in given and cited.kind == "estimate" else ""
             told.append(f"{name} = {shown}{estimate}")
-        return f"{self.name} (arXiv:{self.paper})" + (": " + ", ".join(told) if told else "")
+        return f"{self.name} ({self.cited})" + (": " + ", ".join(told) if told else "")
 
 
 def layer_count(scenario: Scenario) -> int:

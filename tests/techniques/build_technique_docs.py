@@ -117,7 +117,8 @@ def document() -> str:
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, entry in TECHNIQUES.items():
-        paper = f"[{entry.paper}](https://arxiv.org/abs/{entry.paper})"
+        away = "://" in entry.paper
+        paper = f"[paper]({entry.paper})" if away else f"[{entry.paper}](https://arxiv.org/abs/{entry.paper})"
         slots = "<br>".join(f"`{slot}`" for slot in entry.slots)
         lines.append(
             f"| `{name}` | {entry.title} | {paper} | {slots} | {_settings(name)} | {entry.published} |"

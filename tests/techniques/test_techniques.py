@@ -38,6 +38,21 @@ def base() -> Scenario:
     )
 
 
+@pytest.fixture(scope="module")
+def tiered() -> dict[str, Scenario]:
+    """Models larger than a memory, for techniques that place them."""
+    mixture = make_scenario("qwen3-30b-a3b", "desktop-rtx-4090", software="datasheet", weights="q8_0")
+    phone = make_scenario("qwen3-30b-a3b", "phone-snapdragon-8-gen-3", software="datasheet")
+    dense = make_scenario("opt-6.7b", "phone-snapdragon-8-gen-3", software="datasheet")
+    return {"powerinfer-2": phone, "llm-in-a-flash": dense, "": mixture}
+
+
+def fit_for(name: str, base: Scenario, tiered: dict[str, Scenario]) -> Scenario:
+    """The scenario a technique is for: one with a host or storage where it places a model."""
+    places = "deployment.placement" in TECHNIQUES[name].slots
+    return tiered.get(name, tiered[""]) if places else base
+
+
 def test_bit_planes_are_refused_without_a_one_bit_unit() -> None:
     with pytest.raises(InvalidSpecError, match="int1"):
         analyze(make_scenario("llama-3.1-8b", "h100-sxm", technique=["bit-planes"]))
@@ -81,8 +96,8 @@ def rows(scenario: Scenario) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_technique_sets_only_its_slots(name: str, base: Scenario) -> None:
-    slots = TECHNIQUES[name].slots
+def test_a_technique_sets_only_its_slots(name: str, base: Scenario, tiered: dict[str, Scenario]) -> None:
+    slots, base = TECHNIQUES[name].slots, fit_for(name, base, tiered)
     paths = [path for path in changed(base, under(base, name)) if path != "assumptions"]
 
     assert paths, "it changes nothing"
@@ -106,8 +121,8 @@ def test_two_techniques_give_the_same_rows_in_both_orders_or_are_refused(
 @pytest.mark.parametrize("name", NAMES)
 def test_a_technique_on_a_grid_equals_points(name: str, base: Scenario) -> None:
     prompts = np.array([6000.0, 8192.0, 20000.0])
-    if base.workload.prefill_chunk or "workload.prefill_chunk" in TECHNIQUES[name].slots:
-        pytest.skip("chunks are structure")
+    if {"workload.prefill_chunk", "deployment.placement"} & set(TECHNIQUES[name].slots):
+        pytest.skip("chunks and placements are structure")
     grid = analyze(under(base.replace_at("workload.prompt_tokens", prompts), name), axes=1, intervals=False)
     points = [
         analyze(under(base.replace_at("workload.prompt_tokens", float(prompt)), name), intervals=False)
@@ -206,3 +221,16 @@ def test_every_number_in_a_preset_has_a_source(path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_at_most_twenty_lines(name: str) -> None:
     assert len(inspect.getsource(TECHNIQUES[name].preset).splitlines()) <= 20
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "deployment.placement" in TECHNIQUES[name].slots])
+def test_a_placing_technique_makes_a_large_model_run(
+    name: str, base: Scenario, tiered: dict[str, Scenario]
+) -> None:
+    scenario = fit_for(name, base, tiered)
+    placed = analyze(under(scenario, name), intervals=False)
+
+    assert placed.fits
+    assert placed.tpot_s.value > 0.0
+    with pytest.raises(InvalidSpecError, match=r"has no (?:host|storage)|has no experts"):
+        under(base, name)
