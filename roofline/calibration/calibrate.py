@@ -172,7 +172,8 @@ def calibrate_machine(
         If the machine is busy, torch is missing, or too little was measured to fit anything.
     """
     torch = import_torch()
-    name = load_device(device).name if device is not None else machine.device or THIS_MACHINE
+    unknown = device in (None, THIS_MACHINE)
+    name = machine.device or THIS_MACHINE if unknown else load_device(str(device)).name
     budget, busy = Budget(seconds=seconds), refuse_busy(machine, even_if_busy)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -203,7 +204,7 @@ def calibrate_machine(
         if measured.left:
             doubts.append(f"{measured.left} of {len(tasks)} measurements are left; the same command goes on")
         others = []
-    return _fitted(machine, campaign, folder, device, doubts, left_out)
+    return _fitted(machine, campaign, folder, doubts, left_out)
 
 
 _LINK_TABLE: Final = "host_link.csv"
@@ -213,14 +214,13 @@ def _fitted(
     machine: Machine,
     campaign: Campaign,
     folder: Path,
-    device: str | None,
     doubts: list[str],
     left_out: list[str],
 ) -> Calibrated:
     """Fit everything that a campaign holds and write it into the catalogue folder."""
     name = campaign.device
     written = [campaign.table]
-    if machine.device is None and device is None:
+    if name == THIS_MACHINE:
         written += _describe(machine, campaign, folder)
     host_link: tuple[LinkFit, ...] = ()
     if machine.kind == "cuda":

@@ -22,8 +22,11 @@ _CACHES: Final = 2.0
 #: Scales of 8-bit products: one per tensor, or one per row and column.
 _EIGHT_BIT: Final = ("fp8", "fp8_channel")
 _MOST_DRAWN: Final = 2**20
-_PROBE: Final = Point(op="gemm", dtype="fp32", shape={"m": 256, "n": 1024, "k": 1024})
-_PROBE_READ_BYTES: Final = 2**26
+#: What probes run: some milliseconds on a processor, on other engines far more than a launch takes.
+_PROBES: Final = {
+    True: (Point(op="gemm", dtype="fp32", shape={"m": 256, "n": 1024, "k": 1024}), 2**26),
+    False: (Point(op="gemm", dtype="bf16", shape={"m": 1024, "n": 4096, "k": 4096}), 2**30),
+}
 _PROBE_REPEATS: Final = 5
 _LAUNCHES: Final = 2000
 
@@ -200,8 +203,9 @@ class KernelBench:
 
     @cached_property
     def _probe_calls(self) -> tuple[list[Call], list[Call]]:
-        part = self._new(_PROBE_READ_BYTES // 4, dtype="fp32")
-        return self.calls(_PROBE)[1][:1], [partial(self.torch.sum, part)]
+        product, read_bytes = _PROBES[self.machine.kind == "cpu"]
+        part = self._new(min(read_bytes, int(MEMORY_SHARE * self.machine.memory_bytes)) // 4, dtype="fp32")
+        return self.calls(product)[1][:1], [partial(self.torch.sum, part)]
 
     def probe(self) -> Probe:
         """Return the times of one fixed product and of one fixed read, each the quickest of five."""

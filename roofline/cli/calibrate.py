@@ -136,7 +136,8 @@ def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: 
     from roofline.catalog.hardware import load_device
     from roofline.cli.tables import quantity, render_table
 
-    name = load_device(device).name if device is not None else this_machine().device or THIS_MACHINE
+    unknown = device in (None, THIS_MACHINE)
+    name = this_machine().device or THIS_MACHINE if unknown else load_device(str(device)).name
     with _interruptible():
         made = calibrate_storage(stored, own, device=name, seconds=60.0 * minutes, told=_progress)
     typer.echo("", err=True)

@@ -1,5 +1,6 @@
 """The CUDA and MPS paths, run on the processor under a stand-in for torch's device modules."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from roofline.calibration.calibrate import calibrate_machine
-from roofline.calibration.campaign import Point
+from roofline.calibration.campaign import Point, Probe
+from roofline.calibration.designed_points import designed_points
 from roofline.calibration.kernel_bench import KernelBench
 from roofline.calibration.link_speed import cuda_copies
 from roofline.calibration.machine import Machine, this_machine, wait_for
@@ -178,9 +180,18 @@ def test_every_engine_is_waited_for_in_its_own_way(device: _Torch) -> None:
     assert (device.cuda.waits, device.mps.waits) == (1, 1)
 
 
-def test_mps_is_timed_by_the_clock(device: _Torch) -> None:
-    from dataclasses import replace
+def test_the_machine_is_probed_with_waits_around_each_pass(
+    device: _Torch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = (Point(op="gemm", dtype="bf16", shape={"m": 1, "n": 8, "k": 8}), 2**10)
+    monkeypatch.setattr("roofline.calibration.kernel_bench._PROBES", {True: small, False: small})
+    probe = KernelBench(device, replace(_GPU, memory_bytes=2.0**20)).probe()
 
+    assert min(probe.product_s, probe.read_s) > 0.0
+    assert device.cuda.waits >= 20
+
+
+def test_mps_is_timed_by_the_clock(device: _Torch) -> None:
     bench = KernelBench(device, replace(_GPU, kind="mps"))
     _, times = bench.time(Point(op="norm", dtype="bf16", shape={"m": 2, "n": 8}))
 
@@ -195,7 +206,12 @@ def test_a_whole_calibration_of_a_device_writes_fits_and_its_link(
     """Times are made up from the device's own peaks, since the processor behind it has others."""
     monkeypatch.setenv("ROOFLINE_CATALOG", str(tmp_path))
     monkeypatch.setattr("roofline.calibration.host_speed.SmallDecoder", _TinyDecoder)
+    monkeypatch.setattr(
+        "roofline.calibration.measure.designed_points",
+        lambda machine, formats: designed_points(machine, formats)[::3],
+    )
     monkeypatch.setattr(KernelBench, "time", _made_up)
+    monkeypatch.setattr(KernelBench, "probe", lambda bench: Probe(product_s=1e-3, read_s=1e-3))
     monkeypatch.setattr(
         "roofline.calibration.calibrate.cuda_copies",
         lambda torch: lambda direction, memory, size: [5e-6 + size / 20e9] * 3,
