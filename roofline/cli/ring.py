@@ -47,7 +47,8 @@ def run(
         typer.Option(
             "--with",
             metavar="HARDWARE[,SIZE[,STORAGE]]",
-            help="Another device, how much of its memory may be used, what it reads from; may be repeated.",
+            help="Another device, or one and its processor as rtx-3070+intel-core-i9-13900k; how much memory "
+            "it, or that processor, may use; what it reads from. May be repeated.",
         ),
     ] = None,
     storage: Annotated[
@@ -77,7 +78,8 @@ def run(
 
     Each device computes a window of layers and passes the hidden states on over --link; one whose
     memory does not hold its layers reads them from storage, ahead while the others work. The first
-    device has embedding and head.
+    device has embedding and head. HARDWARE may be a device and its processor, e.g. rtx-3070+intel-n150;
+    --memory-limit is then of the processor.
     """
     if not sequences >= 1.0:
         raise InvalidSpecError(f"--sequences: want 1 or more, got {sequences:g}")
@@ -104,16 +106,28 @@ def _devices(settings: "Settings", others: list[str], storage: str | None) -> "t
     if settings.link is None and others:
         raise InvalidSpecError("ring: want --link, what joins the devices, e.g. --link wifi-6")
     link = None if settings.link is None else load_link(settings.link).value
-    alone = replace(settings, link=None)
-    devices = [ring_device(alone, link, storage=_storage(storage))]
+    whole = replace(settings, link=None)
+    first, beside = _placed(whole, settings.hardware, settings.memory_limit)
+    devices = [ring_device(first, link, beside=beside, storage=_storage(storage))]
     for text in others:
         hardware, limit, reads = ([part.strip() for part in text.split(",")] + ["", ""])[:3]
         if text.count(",") > 2 or not hardware:
             raise InvalidSpecError(f"--with: want HARDWARE[,SIZE[,STORAGE]], got {text!r}")
-        changed = replace(alone, hardware=hardware, memory_limit=limit or None)
-        devices.append(ring_device(changed, link, storage=_storage(reads or None), first=False))
-    model = alone.scenario().deployment.model
+        own, beside = _placed(whole, hardware, limit or None)
+        devices.append(ring_device(own, link, beside=beside, storage=_storage(reads or None), first=False))
+    model = first.scenario().deployment.model
     return devices, int(total(model.layer_counts().values()))
+
+
+def _placed(settings: "Settings", hardware: str, limit: str | None) -> "tuple[Settings, Settings | None]":
+    """Settings on a device and on the processor beside it, whose memory the limit is then of."""
+    device, plus, processor = (part.strip() for part in hardware.partition("+"))
+    if not plus:
+        return replace(settings, hardware=device, memory_limit=limit), None
+    return (
+        replace(settings, hardware=device, memory_limit=None),
+        replace(settings, hardware=processor, memory_limit=limit),
+    )
 
 
 def _storage(name: str | None) -> "Storage | None":

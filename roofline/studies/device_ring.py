@@ -244,7 +244,12 @@ def best_ring(
 
 
 def ring_device(
-    settings: Settings, link: Link | None = None, *, storage: Storage | None = None, first: bool = True
+    settings: Settings,
+    link: Link | None = None,
+    *,
+    beside: Settings | None = None,
+    storage: Storage | None = None,
+    first: bool = True,
 ) -> RingDevice:
     """Return a device of the catalogue as part of a ring.
 
@@ -255,6 +260,9 @@ def ring_device(
         not suffice. No parallelism, no offloading.
     link : Link or None
         To the next device; None where there is none.
+    beside : Settings or None
+        The processor beside the device, as for an analysis of the whole model there; None takes that of the
+        system, if it has one.
     storage : Storage or None
         In place of what the system has.
     first : bool
@@ -275,11 +283,15 @@ def ring_device(
     around_bytes = sum(size for layer, size in sizes if layer in _AROUND)
     cache = sum(float(held.get(name, 0.0)) for name in _CACHED)
     other = sum(float(size) for name, size in held.items() if name not in ("weights", *_CACHED))
-    host_s, host_bytes = None, 0.0
-    if system.host is not None and "cpu" in system.host.engine:
-        beside = analyze(replace(settings, n_gpu_layers=0.0).scenario(), intervals=False)
-        host_s = (_pass_s(beside) - _around_s(beside)) / layers
-        host_bytes = float(beside.memory.capacity_bytes["host"])
+    host_s, host_bytes, cpu = None, 0.0, None
+    if beside is not None:
+        cpu = analyze(beside.scenario(), intervals=False)
+        host_bytes = float(next(iter(cpu.memory.capacity_bytes.values())))
+    elif system.host is not None and "cpu" in system.host.engine:
+        cpu = analyze(replace(settings, n_gpu_layers=0.0).scenario(), intervals=False)
+        host_bytes = float(cpu.memory.capacity_bytes["host"])
+    if cpu is not None:
+        host_s = (_pass_s(cpu) - _around_s(cpu)) / layers
     storage = system.storage if storage is None else storage
     message = float(settings.batch) * deployment.model.hidden_size * 2.0
     return RingDevice(

@@ -31,6 +31,18 @@ def test_json_adds_up(roofline: Run) -> None:
     assert document["fits"] is True
 
 
+def test_a_card_and_its_processor_are_one_device(roofline: Run) -> None:
+    found = roofline(
+        "ring llama-3.1-70b rtx-3070+intel-core-i9-13900k --memory-limit '16 GiB' --storage nvme-gen3 "
+        "--with 'rtx-2080-ti+intel-core-i9-13900k,32 GiB' --link wifi-6 --weights q4_0 --format json"
+    )
+
+    first, second = json.loads(found.out)["devices"]
+    assert 10 < first["own_layers"] < 20  # 8 GB of layers of 0.46 GB, less the head
+    assert second["own_layers"] > first["own_layers"]
+    assert second["layers"] > second["own_layers"]
+
+
 def test_what_fits_nowhere_is_an_answer(roofline: Run) -> None:
     found = roofline("ring llama-3.1-8b apple-m1 --memory-limit '2 GiB' --format json")
 
