@@ -42,8 +42,8 @@ __all__ = [
 Array = NDArray[np.float64]
 Age = Literal["newest", "older"]
 
-#: Rows of one group that are fitted; more move no parameter by its standard error.
-_MOST_ROWS: Final = 450
+#: Rows of one group that are fitted: all there are of most products; more only cost time.
+_MOST_ROWS: Final = 750
 _FEWEST_ROWS: Final = 40
 _FEWEST_COLLECTIVES: Final = 12
 #: No kernel needs that long for its smallest shape: such a group timed its launches.
