@@ -208,7 +208,7 @@ def test_a_whole_calibration_of_a_device_writes_fits_and_its_link(
     monkeypatch.setattr("roofline.calibration.host_speed.SmallDecoder", _TinyDecoder)
     monkeypatch.setattr(
         "roofline.calibration.measure.designed_points",
-        lambda machine, formats: designed_points(machine, formats)[::3],
+        lambda machine, formats: designed_points(machine, formats)[::2],
     )
     monkeypatch.setattr(KernelBench, "time", _made_up)
     monkeypatch.setattr(KernelBench, "probe", lambda bench: Probe(product_s=1e-3, read_s=1e-3))
