@@ -31,7 +31,8 @@ OF_NO_EFFECT = re.compile(
 )
 #: Lists with an entry per layer: left out, so that the depth can be changed.
 PER_LAYER = {
-    "layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "moe_layers", "attention_layers",
+    "activation_sparsity_pattern", "per_layer_config", "layer_types", "mlp_layer_types", "layers_block_type",
+    "no_rope_layers", "moe_layers", "attention_layers",
     "attention_types",
 }  # fmt: skip
 SMALL: dict[str, Any] = {
@@ -62,6 +63,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "dots1": {"n_shared_experts": 2, "n_routed_experts": 8, "num_experts_per_tok": 2},
     "falcon_h1": MAMBA | {"mamba_d_ssm": 128},
     "falcon_mamba": {"intermediate_size": 128},
+    "gemma3n_text": {"intermediate_size": [96] * 4, "num_kv_shared_layers": 0, "laurel_rank": 8},
+    "gemma4_text": {"moe_intermediate_size": 32, "top_k_experts": 2, "num_experts": 8},
     "glm_moe_dsa": {"indexer_types": ["full"] * 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": MAMBA,

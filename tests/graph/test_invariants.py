@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roofline.graph.blocks.alternating_updates import AlternatingUpdates
+from roofline.graph.blocks.bottleneck import Bottleneck
 from roofline.graph.blocks.cross_attention import CrossAttention
 from roofline.graph.blocks.feed_forward import FeedForward
 from roofline.graph.blocks.grouped_query_attention import GroupedQueryAttention
@@ -75,6 +77,8 @@ BLOCKS: dict[str, Any] = {
     "patch": PatchEmbedding(patch_size=4.0, class_token=True, positions=17.0, norm=True, bias=True),
     "projection": Projection(output_size=32.0, inputs_joined=2.0, bias=True, split="outputs"),
     "short_convolution": ShortConvolution(kernel=4.0, bias=True),
+    "bottleneck": Bottleneck(size=32.0, layer_input=True),
+    "alternating_updates": AlternatingUpdates(states=4.0),
     "projector": Projector(
         merge=4.0, intermediate_size=32.0, output_size=48.0, norm="after_merge", norm_bias=True
     ),

@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from roofline.catalog.huggingface import dense, experts, latent, positional, recurrent, searched, vision
+from roofline.catalog.huggingface import (
+    dense,
+    experts,
+    gemma,
+    latent,
+    positional,
+    recurrent,
+    searched,
+    vision,
+)
 from roofline.catalog.huggingface.config import Config
 from roofline.graph.model import ModelSpec
 
@@ -107,6 +116,8 @@ FAMILIES: Final[dict[str, Family]] = {
     "gemma": _dense("gemma", "GemmaForCausalLM"),
     "gemma2": _dense("gemma2", "Gemma2ForCausalLM"),
     "gemma3_text": _dense("gemma3_text", "Gemma3ForCausalLM"),
+    "gemma3n_text": _family(gemma.read_gemma3n_text, "Gemma3nForCausalLM"),
+    "gemma4_text": _family(gemma.read_gemma4_text, "Gemma4ForCausalLM", top_k_experts="num_experts_per_tok"),
     "geblm": _family(dense.read_geblm, "GEBForCausalLM", num_layers="num_hidden_layers",
                      padded_vocab_size="vocab_size", ffn_hidden_size="intermediate_size",
                      kv_channels="head_dim"),

@@ -26,12 +26,18 @@ class Embedding:
         Columns where they differ from the hidden size (OPT-350M); 0 for the hidden size.
     norm : bool
         A LayerNorm right after it (BLOOM).
+    layer_inputs : int, layer_input_size, layer_vocabulary_size : Quantity
+        Layers with an embedding of their own beside it, its width in one layer, and its rows (per-layer
+        embeddings of Gemma 3n and 4); 0 for none.
     """
 
     vocabulary_size: Count
     positions: Count = 0.0
     width: Count = 0.0
     norm: bool = False
+    layer_inputs: int = 0
+    layer_input_size: Count = 0.0
+    layer_vocabulary_size: Count = 0.0
 
     def weights(self, hidden_size: Quantity) -> tuple[Weight, ...]:
         """Return the tables, and the projections around a narrower width."""
@@ -46,7 +52,17 @@ class Embedding:
             rows.append(Weight(name="project_in", inputs=width, outputs=hidden_size))
         if self.norm:
             rows += [Weight.vector("norm_gain", hidden_size), Weight.vector("norm_bias", hidden_size)]
-        return tuple(rows)
+        return (*rows, *self._layer_weights(hidden_size))
+
+    def _layer_weights(self, hidden_size: Quantity) -> tuple[Weight, ...]:
+        width = self.layer_inputs * self.layer_input_size
+        if not self.layer_inputs:
+            return ()
+        return (
+            Weight(name="layer_tokens", inputs=width, outputs=self.layer_vocabulary_size, tensor="embedding"),
+            Weight(name="layer_projection", inputs=hidden_size, outputs=width),
+            Weight.vector("layer_norm", self.layer_input_size),
+        )
 
     def operators(self, step: Step, terms: Terms) -> Iterable[Operator]:
         """Return the gather: each new token reads one row."""
@@ -56,6 +72,18 @@ class Embedding:
         )  # fmt: skip
         if self.width:
             yield from linear(terms, "project_in", (self.weights(terms.hidden_size)[2],), step.tokens)
+        if self.layer_inputs:
+            _, projection, norm = self._layer_weights(terms.hidden_size)
+            width = self.layer_inputs * self.layer_input_size
+            yield pointwise(
+                terms, "layer_embedding", kind="embedding", rows=step.tokens, columns=width,
+                reads=1.0, writes=1.0, flops_per_element=0.0,
+            )  # fmt: skip
+            yield from linear(terms, "layer_projection", (projection,), step.tokens)
+            yield pointwise(
+                terms, "layer_norm", kind="norm", rows=step.tokens, columns=width,
+                reads=2.0, writes=1.0, flops_per_element=6.0, weights=(norm,),
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -40,6 +40,8 @@ class GroupedQueryAttention:
         One learned logit per head (gpt-oss).
     output_gate : bool
         A sigmoid gate as wide as the output, projected with the queries (Qwen3-Next).
+    value_from_key : bool
+        Values are the keys before norm and rotation, so that they have no projection (Gemma 4).
     rotary : bool
         Whether positions are rotary embeddings.
     kv_cache : str
@@ -64,6 +66,7 @@ class GroupedQueryAttention:
     output_bias: bool = False
     sinks: bool = False
     output_gate: bool = False
+    value_from_key: bool = False
     rotary: bool = True
     kv_cache: Literal["own", "earlier", "none"] = "own"
 
@@ -71,7 +74,7 @@ class GroupedQueryAttention:
         """Return projections, and norms and sinks where there are any."""
         query, outward = self.heads * self.head_dim, self.heads * self._value_dim()
         key, value = self.kv_heads * self.head_dim, self.kv_heads * self._value_dim()
-        makes_keys = self.kv_cache != "earlier"
+        made = [("key", key), ("value", value)][: 1 if self.value_from_key else 2]
         return (
             Weight(
                 name="query", inputs=hidden_size, outputs=query + (outward if self.output_gate else 0.0),
@@ -82,7 +85,7 @@ class GroupedQueryAttention:
                     name=name, inputs=hidden_size, outputs=outputs,
                     bias=self.projection_bias, split="outputs", units=self.kv_heads,
                 )
-                for name, outputs in ((("key", key), ("value", value)) if makes_keys else ())
+                for name, outputs in (made if self.kv_cache != "earlier" else ())
             ),
             Weight(
                 name="output", inputs=outward, outputs=hidden_size,

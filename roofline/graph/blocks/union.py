@@ -10,6 +10,8 @@ __all__ = ["BLOCKS", "AnyBlock"]
 BLOCKS: Final = ByKind(
     "roofline.graph.blocks",
     {
+        "alternating_updates": "alternating_updates.AlternatingUpdates",
+        "bottleneck": "bottleneck.Bottleneck",
         "cross_attention": "cross_attention.CrossAttention",
         "feed_forward": "feed_forward.FeedForward",
         "gated_delta_net": "linear_attention.GatedDeltaNet",
