@@ -11,7 +11,8 @@ from roofline.hardware.storage import Storage
 from roofline.quantity import Quantity, maximum, minimum, total, where
 from roofline.report import Report
 from roofline.settings import Settings
-from roofline.timing.offloading import FAULT_BYTES
+from roofline.timing.deployment import Deployment
+from roofline.timing.offloading import page_fault
 
 __all__ = ["PAGING", "Paging", "Ring", "RingDevice", "best_ring", "ring_device", "ring_time"]
 
@@ -306,9 +307,16 @@ def ring_device(
         ),
         host_bytes=host_bytes,
         read_bytes_per_s=0.0 if storage is None else storage.read_bandwidth_bytes_per_s,
-        fault_bytes_per_s=0.0 if storage is None else storage.read_rate(access_bytes=FAULT_BYTES),
+        fault_bytes_per_s=0.0 if storage is None else _fault_rate(deployment, storage),
         send_s=0.0 if link is None else link.latency_s + message / link.bandwidth_bytes_per_s,
     )
+
+
+def _fault_rate(deployment: Deployment, storage: Storage) -> Quantity:
+    """Rate at which page faults bring in weights, mapping their pages included [B/s]."""
+    fault = page_fault(deployment)
+    rate = storage.read_rate(access_bytes=fault.access_bytes, queue_depth=fault.queue_depth)
+    return fault.access_bytes / (fault.access_bytes / rate + fault.read_s)
 
 
 def _pass_s(report: Report) -> float:
