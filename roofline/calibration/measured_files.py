@@ -87,7 +87,7 @@ def read_measured_file(path: Path) -> MeasuredFile:
     ----------
     path : Path
         A CSV table of operators or of whole models (docs/calibration.md lists their columns), or
-        what llama-bench, vLLM's benchmark or AIPerf wrote.
+        what llama-bench, vLLM's benchmark or AIPerf wrote, or a table of AIConfigurator.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def _schema(path: Path, header: Sequence[str]) -> Schema:
     raise FileFormatError(
         f"{path}: no table of measurements: lacks column {', '.join(repr(name) for name in lacking)}{hints}; "
         f"want {', '.join(_OPERATOR_COLUMNS)}, latency_us, or {', '.join(_WHOLE_MODEL_COLUMNS)}, "
-        "or output of llama-bench, vLLM or AIPerf"
+        "or output of llama-bench, vLLM, AIPerf or AIConfigurator"
     )
 
 

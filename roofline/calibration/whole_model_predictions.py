@@ -327,7 +327,12 @@ def _passes(deployed: _Deployed, rows: "pd.DataFrame") -> tuple[dict[str, Passes
         )
 
     found = {kind: passes(getattr(whole, kind), getattr(decode, kind)) for kind in ("value", "low", "high")}
-    return {**found, "ideal": passes(ideal_whole, ideal_decode)}, basis
+    alike_s = _alike_s(scenario, batch, _context(rows)) / (1.0 if split is None else split.gpus)
+    return {
+        **found,
+        "ideal": passes(ideal_whole, ideal_decode),
+        "best": passes(ideal_whole, np.minimum(ideal_decode, alike_s)),
+    }, basis
 
 
 def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping[str, Any]) -> None:
@@ -352,7 +357,7 @@ def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping
         result.low[index] = value * np.exp(-np.hypot(np.log(value / low), below))
         result.high[index] = value * np.exp(np.hypot(np.log(high / value), above))
         result.ideal[index] = values("ideal", metric.make)
-        result.floor[index] = values("ideal", metric.best or metric.make)
+        result.floor[index] = values("best" if "best" in made else "ideal", metric.best or metric.make)
 
 
 def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval, Quantity, str, Quantity]:
@@ -362,6 +367,20 @@ def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval,
     read = total(phase.bytes_by_tensor.get(tensor, 0.0) for tensor in ("weight", "expert_weight"))
     devices = scenario.deployment.parallelism.devices
     return phase.time_s, phase.ideal_s, _largest(phase.basis_s), read / devices
+
+
+#: Share of a batch's tokens that may choose experts like another: llama.cpp's batches on a GB10 read
+#: two thirds of what independent choices would touch, as this does at 32 of them.
+_ALIKE: Final = 0.5
+
+
+def _alike_s(scenario: Scenario, batch: Array, context: Array) -> Quantity:
+    """Return the ideal iteration of a batch whose tokens choose experts alike, as those of one text do."""
+    deployment = scenario.deployment
+    routing = replace(deployment.routing, correlation=_ALIKE)
+    workload = replace(scenario.workload, batch_size=batch, context_tokens=context)
+    alike = replace(scenario, deployment=replace(deployment, routing=routing), workload=workload)
+    return analyze_decode(alike, axes=1, intervals=False, tables=())[0].ideal_s
 
 
 def _prefill(

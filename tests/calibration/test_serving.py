@@ -89,7 +89,7 @@ def _predicted(folder: Path, *rows: str) -> list[float]:
 
 
 def test_one_request_at_a_time_is_its_prefill_and_its_iterations(tmp_path: Path) -> None:
-    """0.7 of what an iteration takes beyond its bound is left in a server; 27 ms come before a first token."""
+    """0.7 of what an iteration takes beyond its bound is left; 27 ms come before a first token."""
     name = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM 0.12,"
     frame = _frame(
         tmp_path,

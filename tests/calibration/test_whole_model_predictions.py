@@ -109,3 +109,13 @@ def test_bandwidth_that_is_reached_is_the_weights_of_one_device_over_its_iterati
     rate, reached = _validated(tmp_path, *rows).frame()["predicted"]
 
     np.testing.assert_allclose(reached / rate, 6.607, rtol=1e-3)
+
+
+def test_a_batch_whose_tokens_choose_experts_alike_may_beat_independent_ones(tmp_path: Path) -> None:
+    """32 tokens that choose as 16.5 do read fewer experts; one token reads what it reads."""
+    row = "NVIDIA GB10,1,gpt-oss-120b,MXFP4,llama.cpp,,decode,{},,,528,decode_tok_s,{},tok/s,"
+    apart = _validated(tmp_path, row.format(32, 150), row.format(1, 40)).frame()["ideal"]
+    faster = _validated(tmp_path, row.format(32, 1.3 * apart[0]), row.format(1, 1.3 * apart[1])).frame()
+
+    assert faster["skipped"][0] == ""
+    assert faster["skipped"][1].startswith("value is faster than the floor")

@@ -38,7 +38,7 @@ def imported(path: Path, text: str) -> tuple[list[str], list[list[str]]] | None:
         importer = next((one for one in _IMPORTERS if one.recognises(record)), None)
         if importer is None:
             raise FileFormatError(
-                f"{path}: record {number} is no output of llama-bench, vLLM or AIPerf: "
+                f"{path}: record {number} is no output of llama-bench, vLLM, AIPerf or AIConfigurator: "
                 f"it has {', '.join(sorted(map(str, record))[:6]) or 'no keys'}"
             )
         for row in importer.rows(record):
