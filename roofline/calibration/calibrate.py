@@ -193,6 +193,7 @@ def calibrate_machine(
     else:
         left_out.append("collectives: there is one device (--ranks 2 measures between processes)")
     doubts: list[str] = []
+    remaining = 0
     for turn in range(_ROUNDS):
         kernels = kernel_tasks(bench, campaign, formats)
         tasks: Sequence[Task] = [*kernels[:_FIRST_KERNELS], *others, *kernels[_FIRST_KERNELS:]]
@@ -201,10 +202,18 @@ def calibrate_machine(
         measured = measure(bench, campaign, tasks, budget=budget, busy=busy, told=told)
         doubts = list(measured.doubts)
         left_out += measured.failed
-        if measured.left:
-            doubts.append(f"{measured.left} of {len(tasks)} measurements are left; the same command goes on")
+        remaining = measured.left
+        if remaining:
+            doubts.append(f"{remaining} of {len(tasks)} measurements are left; the same command goes on")
         others = []
-    return _fitted(machine, campaign, folder, doubts, left_out)
+    try:
+        return _fitted(machine, campaign, folder, doubts, left_out)
+    except InvalidSpecError as error:
+        if not remaining:
+            raise
+        raise InvalidSpecError(
+            f"{error}; {remaining} measurements are left: the same command goes on"
+        ) from error
 
 
 _LINK_TABLE: Final = "host_link.csv"

@@ -14,6 +14,7 @@ from roofline.errors import InvalidSpecError
 
 if TYPE_CHECKING:
     from roofline.calibration.calibrate import Calibrated, CalibratedStorage
+    from roofline.calibration.measure import Told
     from roofline.calibration.own_fits import OwnFit
 
 __all__ = ["EXAMPLES", "run"]
@@ -99,7 +100,7 @@ def run(
         from roofline.calibration.machine import this_machine
 
         machine = this_machine(None if engine is None else engine.value)
-        with _interruptible():
+        with _measuring() as told:
             made = calibrate_machine(
                 machine,
                 own,
@@ -108,9 +109,8 @@ def run(
                 threads=threads,
                 even_if_busy=busy,
                 ranks=ranks,
-                told=_progress,
+                told=told,
             )
-        typer.echo("", err=True)
     if form is Format.JSON:
         write(as_json(_document(made)))
         return
@@ -120,13 +120,26 @@ def run(
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Say at Ctrl-C that nothing is lost, and leave as shells expect."""
+def _measuring() -> Iterator["Told"]:
+    """Give what draws the bar; at Ctrl-C say that nothing is lost, and leave as shells expect."""
+    shown: list[str] = []
+
+    def told(done: int, total: int, what: str) -> None:
+        filled = int(_BAR * done / total)
+        shown.append(f"[{'#' * filled}{'.' * (_BAR - filled)}] {done}/{total} {what}")
+        typer.echo(f"\r{shown[-1][:100]:<100}", nl=False, err=True)
+
+    interrupted = False
     try:
-        yield
+        yield told
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted: what was measured is kept, and the same command goes on.", err=True)
-        raise typer.Exit(130) from None
+        interrupted = True
+    finally:
+        if shown:
+            typer.echo("", err=True)
+    if interrupted:
+        typer.echo("Interrupted: what was measured is kept, and the same command goes on.", err=True)
+        raise typer.Exit(130)
 
 
 def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: Format) -> str:
@@ -138,9 +151,8 @@ def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: 
 
     unknown = device in (None, THIS_MACHINE)
     name = this_machine().device or THIS_MACHINE if unknown else load_device(str(device)).name
-    with _interruptible():
-        made = calibrate_storage(stored, own, device=name, seconds=60.0 * minutes, told=_progress)
-    typer.echo("", err=True)
+    with _measuring() as told:
+        made = calibrate_storage(stored, own, device=name, seconds=60.0 * minutes, told=told)
     if form is Format.JSON:
         return as_json(_storage_document(made))
     rows = [
@@ -191,14 +203,7 @@ def _storage_document(made: "CalibratedStorage") -> dict[str, Any]:
     }
 
 
-def _progress(done: int, total: int, what: str) -> None:
-    width = 30
-    filled = int(width * done / total)
-    text = f"[{'#' * filled}{'.' * (width - filled)}] {done}/{total} {what}"
-    typer.echo(f"\r{text[:100]:<100}", nl=False, err=True)
-
-
-#: Characters that stand for the best rate.
+#: Characters of a whole bar.
 _BAR: Final = 30
 _HEADER: Final = ("kind", "format", "device", "software", "points", "before", "left out",
                   "80 % interval before", "now")  # fmt: skip
