@@ -23,7 +23,7 @@ class PassScore:
 
     Parameters
     ----------
-    left_out : {"model", "device"}
+    left_out : {"model", "source", "device"}
         What took no part in the fit that predicts a row, nor in its band.
     signed, median, p90 : float
         Median signed error, median and 90 % quantile of its size, predicted / measured - 1.
@@ -45,58 +45,65 @@ class PassScore:
 
 def score_passes(pool: PooledFit) -> Iterator[PassScore]:
     """Yield the errors of every phase, by what is left out, software and family, and of all together."""
-    for left_out, errors in (("model", pool.without_model), ("device", pool.without_device)):
+    kinds = (
+        ("model", pool.without_model, [part.model for part in pool.passes]),
+        ("source", pool.without_source, [part.origin for part in pool.passes]),
+        ("device", pool.without_device, [part.origin for part in pool.passes]),
+    )
+    for left_out, errors, folds in kinds:
         for phase in _PHASES:
-            own = {
-                (place.framework, place.device): (
-                    place,
-                    values[part.phase == phase],
-                    part.model[part.phase == phase],
-                )
-                for part, place, values in zip(pool.passes, pool.places, errors, strict=True)
-            }
-            own = {key: found for key, found in own.items() if len(found[1])}
-            inside = {}
-            for key, (place, values, models) in own.items():
-                others = [found[1] for found in own.values() if found[0].device != place.device]
-                if left_out == "device":
-                    kin = [
-                        found[1]
-                        for found in own.values()
-                        if _alike(found[0], place) and found[0].device != place.device
-                    ]
-                    low, high = lent_band(kin, others)
-                    inside[key] = (low <= values) & (values <= high)
-                else:
-                    inside[key] = _without_model(values, models, others)
-            classes: dict[tuple[str, str], list[tuple[str, str]]] = {("all", ""): list(own)}
-            for key, (place, _, _) in own.items():
-                classes.setdefault((place.framework, place.family), []).append(key)
-            for (software, family), members in sorted(classes.items()):
-                error = np.expm1(-np.concatenate([own[key][1] for key in members]))
-                yield PassScore(
-                    left_out=left_out,
-                    phase=phase,
-                    software=software,
-                    family=family,
-                    rows=len(error),
-                    devices=len({device for _, device in members}),
-                    signed=float(np.median(error)),
-                    median=float(np.median(np.abs(error))),
-                    p90=float(np.quantile(np.abs(error), 0.9)),
-                    covered=float(np.mean(np.concatenate([inside[key] for key in members]))),
-                )
+            held = []
+            for part, place, values, fold in zip(pool.passes, pool.places, errors, folds, strict=True):
+                own = (part.phase == phase) & np.isfinite(values)
+                if own.any():
+                    held.append(_Held(place=place, errors=values[own], fold=fold[own]))
+            yield from _scores(left_out, phase, held)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Held:
+    """Errors of a phase at a place, and what was left out together."""
+
+    place: Place
+    errors: Array
+    fold: NDArray[np.object_]
+
+
+def _scores(left_out: str, phase: str, held: list[_Held]) -> Iterator[PassScore]:
+    classes: dict[tuple[str, str], list[_Held]] = {("all", ""): held} if held else {}
+    for one in held:
+        classes.setdefault((one.place.framework, one.place.family), []).append(one)
+    inside = {one.place: _inside(left_out, one, held) for one in held}
+    for (software, family), members in sorted(classes.items(), key=lambda pair: pair[0]):
+        error = np.expm1(-np.concatenate([one.errors for one in members]))
+        yield PassScore(
+            left_out=left_out,
+            phase=phase,
+            software=software,
+            family=family,
+            rows=len(error),
+            devices=len({one.place.device for one in members}),
+            signed=float(np.median(error)),
+            median=float(np.median(np.abs(error))),
+            p90=float(np.quantile(np.abs(error), 0.9)),
+            covered=float(np.mean(np.concatenate([inside[one.place] for one in members]))),
+        )
+
+
+def _inside(left_out: str, one: _Held, held: list[_Held]) -> NDArray[np.bool_]:
+    """Return which errors lie in a band to which they did not contribute."""
+    others = [other for other in held if other.place.device != one.place.device]
+    everyone = [other.errors for other in others]
+    if left_out == "device":
+        low, high = lent_band([other.errors for other in others if _alike(other.place, one.place)], everyone)
+        return np.asarray((low <= one.errors) & (one.errors <= high))
+    found = np.empty(len(one.errors), dtype=bool)
+    for fold in dict.fromkeys(one.fold):
+        here = one.fold == fold
+        low, high = measured_band(one.errors[~here], everyone)
+        found[here] = (low <= one.errors[here]) & (one.errors[here] <= high)
+    return found
 
 
 def _alike(one: Place, other: Place) -> bool:
     return (one.framework, one.family) == (other.framework, other.family)
-
-
-def _without_model(values: Array, models: NDArray[np.object_], others: list[Array]) -> NDArray[np.bool_]:
-    """Return which errors lie in the band that the errors of other models make."""
-    found = np.empty(len(values), dtype=bool)
-    for model in dict.fromkeys(models):
-        here = models == model
-        low, high = measured_band(values[~here], others)
-        found[here] = (low <= values[here]) & (values[here] <= high)
-    return found

@@ -72,14 +72,16 @@ class Passes:
         Weight format of every kernel that multiplies with weights, empty elsewhere.
     first : ndarray of int
         Where the kernels of each pass begin.
-    model, phase : ndarray of str
-        Of every pass: what is held out together; ``decode`` or ``prefill``.
+    model, phase, origin : ndarray of str
+        Of every pass: what is held out together; ``decode`` or ``prefill``; the table it is from.
     layers, measured_s : ndarray
         Of every pass: decoder layers; measured time [s].
     grouped : ndarray of bool
         Of every kernel: whether it multiplies with the weights of experts.
     cold : ndarray of bool
         Of every pass: whether it was the first of its process.
+    fitted : ndarray of bool
+        Of every pass: whether it decides parameters; others, of several sequences, are scored only.
     engine : str
         Engine of the device.
     """
@@ -94,10 +96,12 @@ class Passes:
     first: NDArray[np.int64]
     model: NDArray[np.object_]
     phase: NDArray[np.object_]
+    origin: NDArray[np.object_]
     layers: Array
     measured_s: Array
     grouped: NDArray[np.bool_]
     cold: NDArray[np.bool_]
+    fitted: NDArray[np.bool_]
     engine: str
 
     @property
@@ -147,6 +151,7 @@ def read_passes(folder: Path, campaign: Path) -> list[Passes]:
     """Return the passes that a campaign file finds in a folder of end-to-end tables.
 
     Sets of one device and framework are put together; a row belongs to the first set that takes it.
+    Models that do not fit in the device's memory are left out: something else than the device is timed.
 
     Raises
     ------
@@ -168,12 +173,16 @@ def read_passes(folder: Path, campaign: Path) -> list[Passes]:
             own &= file.column("model").isin(part["models"]).to_numpy()
         tables[name] = file, free & ~own
         for scenario, rows in whole_model_groups(file, own):
+            if not np.all(analyze(scenario, intervals=False, tables=()).fits):
+                continue
             rows = rows.assign(source=file.column("source")[rows.index].str.partition(":")[0])
             for _, row in rows.iterrows():
-                if alone(row):
+                if alone(row) or _together(row):
                     key = row["device_name"], part["software"].partition(" ")[0]
                     found.setdefault(key, []).append((part, scenario, row))
-    return [passes_of(rows) for rows in found.values() if len(rows) >= _FEWEST_ROWS]
+    return [
+        passes_of(rows) for rows in found.values() if sum(alone(row) for _, _, row in rows) >= _FEWEST_ROWS
+    ]
 
 
 def alone(row: Any) -> bool:
@@ -181,6 +190,12 @@ def alone(row: Any) -> bool:
     phase = _PHASE_OF.get(row["metric"])
     long = phase == "decode" or row["prompt_len"] >= _LONG_PROMPT
     return phase is not None and bool(long and row["batch"] == 1.0 and row["device_count"] == 1.0)
+
+
+def _together(row: Any) -> bool:
+    """Return whether a row is of the decode of several sequences on one device."""
+    decodes = _PHASE_OF.get(row["metric"]) == "decode"
+    return bool(decodes and row["batch"] > 1.0 and row["device_count"] == 1.0)
 
 
 def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
@@ -219,7 +234,7 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
         phase.append(timed)
         layers.append(float(sum(bare.model.layer_counts().values())))
         value = float(row["value_number"])
-        tokens = float(row["prompt_len"]) if timed == "prefill" else 1.0
+        tokens = float(row["prompt_len"]) if timed == "prefill" else float(row["batch"])
         measured.append(
             tokens / value if row["metric"].endswith("tok_s") else value * float(row["unit_size"])
         )
@@ -236,10 +251,12 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
         first=np.array(first),
         model=np.array(model, dtype=object),
         phase=np.array(phase, dtype=object),
+        origin=np.array([part.get("table", "") for part, _, _ in rows], dtype=object),
         layers=np.array(layers),
         measured_s=np.array(measured),
         grouped=np.array(grouped),
         cold=np.array(cold),
+        fitted=np.array([float(row["batch"]) == 1.0 for _, _, row in rows]),
         engine=next(iter(rows[0][1].deployment.system.device.engine)),
     )
 

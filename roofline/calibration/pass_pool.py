@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from roofline.calibration.fitting import robust
 from roofline.calibration.pass_fits import Passes
-from roofline.catalog.files import fold
-from roofline.catalog.fits import device_family
+from roofline.catalog.fits import device_family, device_generation
 from roofline.catalog.hardware import load_device
 from roofline.hardware.device import Device
 
@@ -50,7 +49,8 @@ _ALIKE: Final = {
 }  # fmt: skip
 #: Close to the plain maximum.
 EXPONENT: Final = 4.0
-_OUTLIER: Final = 0.15
+#: As in `robust`.
+_OUTLIER: Final = 0.1
 _STEPS: Final = 40
 _ENOUGH: Final = 1e-5
 
@@ -66,7 +66,7 @@ class Place:
     maker : str
         Of the engine; ``cpu`` for processors.
     family, architecture : str
-        As `roofline.catalog.fits.device_family` says, and the folded generation.
+        As `device_family` and `device_generation` of `roofline.catalog.fits` say.
     device : str
         Catalogue name.
     """
@@ -97,7 +97,7 @@ def place_of(device: Device, name: str, *, framework: str, engine: str = "") -> 
         framework=framework,
         maker=family.partition("_")[0],
         family=family,
-        architecture=fold(device.architecture),
+        architecture=device_generation(device),
         device=name,
     )
 
@@ -137,6 +137,7 @@ class _Rows:
     of_pass: NDArray[np.int64]
     layers: Array
     cold: NDArray[np.bool_]
+    fitted: NDArray[np.bool_]
     measured_s: Array
     memory: Any
     compute: Any
@@ -212,6 +213,7 @@ def _rows(parts: Sequence[Passes], places: Sequence[Place]) -> _Rows:
         of_pass=np.concatenate(of_pass),
         layers=together("layers"),
         cold=together("cold"),
+        fitted=together("fitted"),
         measured_s=together("measured_s"),
         memory=matrix("memory_fraction", kernel),
         compute=matrix("compute_fraction", kernel),
@@ -288,20 +290,21 @@ def _solved(rows: _Rows, keep: NDArray[np.bool_], start: Array) -> tuple[Array, 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PooledFit:
-    """All devices' passes with the parameters they share, and errors without a model or a device.
+    """All devices' passes with the parameters they share, and errors without what they are scored on.
 
     Parameters
     ----------
     passes, places : tuple
         One entry for each software on each device.
-    without_model, without_device : tuple of ndarray
+    without_model, without_source, without_device : tuple of ndarray
         Logarithm of measured over predicted time of every pass, fitted without its model on that
-        device, and without the device.
+        device, without its table on that device (nan where it is the only one), without the device.
     """
 
     passes: tuple[Passes, ...]
     places: tuple[Place, ...]
     without_model: tuple[Array, ...]
+    without_source: tuple[Array, ...]
     without_device: tuple[Array, ...]
     _columns: Mapping[tuple[str, str, str], int]
     _point: Array
@@ -368,7 +371,8 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
     family, generation and the device itself, of the weight format in general, in the backend and on
     the device, of experts and of kernels without weights. Each departure has a Gaussian prior around
     zero, so a level of few rows hardly departs (partial pooling, Gelman and Hill 2007, chapter 12).
-    Soft-L1 on log ratios. Passes marked cold take a constant time more.
+    Soft-L1 on log ratios. Passes of several sequences are scored and not fitted. Passes marked cold
+    take a constant time more.
 
     Errors without a model are linearised: ``e = (I - H)^-1 r`` over the rows left out, with H their
     block of the hat matrix (Cook and Weisberg 1982, section 2.2). Without a device everything is
@@ -379,33 +383,39 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
         for part in parts
     )
     rows = _rows(parts, places)
-    everything = np.ones(len(rows.measured_s), dtype=bool)
-    point, curvature = _solved(rows, everything, rows.centre)
-    covariance: Array = np.linalg.inv(curvature)
+    point, curvature = _solved(rows, rows.fitted, rows.centre)
+    covariance: Array = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     whole_s, slopes = _predicted(rows, point)
     residual = np.log(rows.measured_s / whole_s)
-    trust = (1.0 + (residual / _OUTLIER) ** 2) ** -0.5 / _OUTLIER**2
+    trust = rows.fitted * (1.0 + (residual / _OUTLIER) ** 2) ** -0.5 / _OUTLIER**2
     starts = np.cumsum([0, *(len(part.measured_s) for part in parts)])
-    without_model, without_device = [], []
     devices = np.concatenate([[part.device] * len(part.measured_s) for part in parts])
     away: dict[str, Array] = {}
     for name in dict.fromkeys(part.device for part in parts):
-        other, _ = _solved(rows, devices != name, point)
+        other, _ = _solved(rows, rows.fitted & (devices != name), point)
         away[name] = np.log(rows.measured_s / _predicted(rows, other)[0])
+
+    def held_out(at: NDArray[np.int64], folds: NDArray[np.object_]) -> Array:
+        errors = np.empty(len(at))
+        for fold in dict.fromkeys(folds):
+            here = np.flatnonzero(folds == fold)
+            own = at[here]
+            hat = slopes[own] @ covariance @ slopes[own].T * trust[own]
+            errors[here] = np.linalg.solve(np.eye(len(own)) - hat, residual[own])
+        return errors
+
+    without_model, without_source, without_device = [], [], []
     for part, start in zip(parts, starts[:-1], strict=True):
-        own = np.arange(start, start + len(part.measured_s))
-        errors = np.empty(len(own))
-        for model in dict.fromkeys(part.model):
-            here = np.flatnonzero(part.model == model)
-            at = own[here]
-            hat = slopes[at] @ covariance @ slopes[at].T * trust[at]
-            errors[here] = np.linalg.solve(np.eye(len(at)) - hat, residual[at])
-        without_model.append(errors)
-        without_device.append(away[part.device][own])
+        at = np.arange(start, start + len(part.measured_s))
+        several = len(set(part.origin)) > 1
+        without_model.append(held_out(at, part.model))
+        without_source.append(held_out(at, part.origin) if several else np.full(len(at), np.nan))
+        without_device.append(away[part.device][at])
     return PooledFit(
         passes=tuple(parts),
         places=places,
         without_model=tuple(without_model),
+        without_source=tuple(without_source),
         without_device=tuple(without_device),
         _columns=rows.columns,
         _point=point,

@@ -1,5 +1,6 @@
 """Runtime profiles by device and software: measured, carried over from kin, or the datasheet."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from roofline.errors import UnknownNameError, nearest
 from roofline.hardware.device import Device
 from roofline.timing.runtime import Runtime, datasheet_runtime
 
-__all__ = ["device_family", "device_segment", "load_runtime", "softwares"]
+__all__ = ["device_family", "device_generation", "device_segment", "load_runtime", "softwares"]
 
 _ALONE: Final = "llama.cpp"
 #: Kinds of devices that one person uses at a time: there llama.cpp comes before what serves many.
@@ -48,6 +49,11 @@ def device_family(device: Device, engine: str = "") -> str:
         return f"{maker}_{kind}"
     kinds = {"hbm": "hbm", "gddr": "gddr"}
     return f"{maker}_" + next((name for start, name in kinds.items() if memory.startswith(start)), "shared")
+
+
+def device_generation(device: Device) -> str:
+    """Return the folded name of an architecture without what brackets or commas add to it."""
+    return fold(re.split(r"[(,]", device.architecture)[0])
 
 
 def device_segment(device: Device) -> str:
@@ -146,7 +152,8 @@ def _lent(device: Device) -> list[Path]:
 
 def _nearest(device: Device, families: list[str]) -> list[Path]:
     """Return the file of each software whose shelf is nearest, of the first family that has one."""
-    architecture, own_segment = fold(device.architecture), device_segment(device)
+    own_segment = device_segment(device)
+    known = {"any": 2, device_generation(device): 1, fold(device.architecture): 0}
     found: dict[str, tuple[tuple[int, bool, int, int], Path]] = {}
     shelves = [folder for root in folders("fits") for folder in sorted((root / "transferred").glob("*/"))]
     for folder in shelves:
@@ -157,7 +164,7 @@ def _nearest(device: Device, families: list[str]) -> list[Path]:
         distance = (
             families.index(family),
             segment not in ("any", own_segment),
-            {architecture: 0, "any": 1}.get(generation, 2),
+            known.get(generation, len(known)),
             abs(int(year) - device.year),
         )
         for file in folder.glob("*.toml"):

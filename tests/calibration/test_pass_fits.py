@@ -30,7 +30,9 @@ def passes(device="nvidia_rtx_4090", software="llama.cpp 1", memory=0.9, q4_comp
         layers=layers,
         measured_s=(device_s + 80e-6 * layers) * np.exp(noise * random.standard_normal(24)),
         grouped=np.zeros(24, dtype=bool),
+        origin=np.full(24, "a table", dtype=object),
         cold=np.zeros(24, dtype=bool),
+        fitted=np.ones(24, dtype=bool),
         engine="gpu",
     )
 

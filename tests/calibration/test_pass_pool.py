@@ -34,7 +34,9 @@ def passes(device, software="llama.cpp 1", memory=0.8, compute=0.3, host=70e-6, 
         layers=layers,
         measured_s=device_s + host * layers + cold * prefill,
         grouped=np.zeros(12, dtype=bool),
+        origin=np.full(12, "a table", dtype=object),
         cold=np.full(12, cold > 0.0) & prefill,
+        fitted=np.ones(12, dtype=bool),
         engine="gpu",
     )
 
@@ -79,11 +81,32 @@ def test_a_device_left_out_is_predicted_by_the_others(pool):
     assert abs(pool.without_device[0][10]) < 0.2
 
 
+def test_a_source_is_left_out_where_a_device_has_two():
+    part = passes("nvidia_rtx_4090")
+    two = replace(part, origin=np.repeat(["one table", "another"], 6).astype(object))
+    found = fit_pool([two, passes("nvidia_rtx_4080")])
+
+    assert np.all(np.abs(found.without_source[0]) < 0.2)
+    assert np.all(np.isnan(found.without_source[1]))
+
+
 def test_linearised_errors_without_a_model_are_no_smaller_than_residuals(pool):
     kept = np.abs(pool.without_model[0])
 
     assert np.all(np.isfinite(kept))
     assert np.max(kept) < 0.2
+
+
+def test_passes_that_are_only_scored_decide_nothing():
+    odd = passes("nvidia_rtx_4090")
+    batched = replace(
+        odd, fitted=np.tile([True, False], 6), measured_s=odd.measured_s * np.tile([1.0, 3.0], 6)
+    )
+    found = fit_pool([batched, passes("nvidia_rtx_4080"), passes("nvidia_rtx_3090")])
+
+    reached = found.reached(found.places[0]).by_format["q4_0"]
+    np.testing.assert_allclose(reached["compute_fraction"], 0.3, rtol=0.15)
+    np.testing.assert_allclose(found.without_model[0][1::2], np.log(3.0), atol=0.3)
 
 
 def test_first_passes_of_a_process_do_not_bend_the_shares():
