@@ -1,7 +1,7 @@
 """Fitting latency forms to measured times: robust, with a prior, with errors and intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -95,8 +95,6 @@ _QUANTISED: Final = (
 )
 _FOUND_KEYS: Final = Parameter(name="cache_gain", prior=0.55, spread=0.8)
 _FULL_TILES: Final = Parameter(name="compute_fraction", prior=0.5, spread=0.3)
-_FOUND_KEYS: Final = Parameter(name="cache_gain", prior=0.55, spread=0.8)
-_FULL_TILES: Final = Parameter(name="compute_fraction", prior=0.5, spread=0.3)
 _SPLIT: Final = (
     Parameter(name="memory_fraction", prior=0.88, spread=0.2),
     Parameter(name="t0_s", prior=6.7e-6, spread=0.6),
@@ -159,14 +157,23 @@ _DISPATCHES: Final = tuple(
 _COLLECTIVE_FORM: Final = FittedForm(form="two_protocol_collective", parameters=_COLLECTIVE)
 _ROWWISE_FORM: Final = FittedForm(form="rowwise_pass", parameters=_ROWWISE)
 
+_MATRIX_PRODUCT: Final = FittedForm(
+    form="tiled_matrix_product", parameters=_GEMM, choices=_LAUNCHES, fixed={"extra_factor": 0.0}
+)
+_TILED_ATTENTION: Final = FittedForm(
+    form="causal_attention",
+    parameters=_CAUSAL,
+    choices=tuple(
+        {"rows": rows, "packed": packed, "windowed": windowed}
+        for rows in (64.0, 128.0)
+        for packed in (0.0, 1.0)
+        for windowed in (1.0, 0.0)
+    ),
+)
+
 #: The form of each kind of operator.
 FITTED_FORMS: Final[dict[str, FittedForm]] = {
-    "gemm": FittedForm(
-        form="tiled_matrix_product",
-        parameters=_GEMM,
-        choices=_LAUNCHES,
-        fixed={"extra_factor": 0.0},
-    ),
+    **dict.fromkeys(("gemm", "batched_gemm"), _MATRIX_PRODUCT),
     "quantised_gemm": FittedForm(
         form="tiled_matrix_product",
         parameters=_QUANTISED,
@@ -183,16 +190,8 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
             for alone in (1.0, 0.0)
         ),
     ),
-    "attention_prefill": FittedForm(
-        form="causal_attention",
-        parameters=(*_CAUSAL, _APPEND),
-        choices=tuple(
-            {"rows": rows, "packed": packed, "windowed": windowed}
-            for rows in (64.0, 128.0)
-            for packed in (0.0, 1.0)
-            for windowed in (1.0, 0.0)
-        ),
-    ),
+    "attention_prefill": replace(_TILED_ATTENTION, parameters=(*_CAUSAL, _APPEND)),
+    "encoder_attention": _TILED_ATTENTION,
     "latent_attention_decode": FittedForm(
         form="split_attention",
         parameters=(*_LATENT_SPLIT, _SEQUENCE),
@@ -207,7 +206,7 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
     **dict.fromkeys(
         ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_receive"), _COLLECTIVE_FORM
     ),
-    **dict.fromkeys(("norm", "elementwise"), _ROWWISE_FORM),
+    **dict.fromkeys(("norm", "elementwise", "addition", "quantise"), _ROWWISE_FORM),
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.fitting import cross_validate, fit, kernel_fit, log_errors, quantiles, rounded
-from roofline.calibration.measurement_tables import read_tables, version
+from roofline.calibration.measurement_tables import Age, read_tables, version
 from roofline.calibration.pass_fits import read_passes
 from roofline.calibration.pass_pool import fit_pool
 from roofline.calibration.pass_profiles import build_whole_model_profiles
@@ -26,7 +26,9 @@ from roofline.catalog.hardware import load_device
 from roofline.timing.runtime import HostTime, KernelFit, Runtime
 
 __all__ = [
+    "build_harness_profiles",
     "build_profiles",
+    "build_version_profiles",
     "fit_donors",
     "kin_of",
     "profile_text",
@@ -39,8 +41,9 @@ Array = NDArray[np.float64]
 #: Software that serves models; a profile is complete for one of them.
 _SERVING: Final = ("vllm", "sglang", "trtllm")
 #: Measured kernels that any of them runs: communication libraries, plain matrix products, passes.
-_LIBRARIES: Final = ("nccl", "oneccl", "vllm_kernels", "flashinfer", "torch")
+_LIBRARIES: Final = ("nccl", "oneccl", "vllm_kernels", "flashinfer", "torch", "torch_profiler")
 _EAGER: Final = "torch_eager"
+_CALLED_ONE_BY_ONE: Final = (_EAGER, "torch", "torch_profiler")
 _HARNESSED: Final = (_EAGER, "vllm_kernels")
 _THREE_ROUNDS: Final = "casys-kaist/LLMServingSim"  # eager, three iterations
 
@@ -60,10 +63,16 @@ def kin_of(device: str) -> Kin:
     )
 
 
-def fit_donors(folder: Path, devices: tuple[str, ...] = ()) -> list[Donor]:
-    """Return a fit with cross-validated errors of every group in a folder of measurement tables."""
+def fit_donors(folder: Path, devices: tuple[str, ...] = (), *, age: Age = "newest") -> list[Donor]:
+    """Return a fit with cross-validated errors of every group in a folder of measurement tables.
+
+    Parameters
+    ----------
+    age : ``newest`` or ``older``
+        Which versions of each software, as `read_tables` has them.
+    """
     donors = []
-    for data in read_tables(folder, devices):
+    for data in read_tables(folder, devices, age=age):
         solution = fit(data)
         families = len(set((data.family % 4).tolist()))
         errors = cross_validate(data) if families > 1 else log_errors(data, solution)
@@ -224,6 +233,76 @@ def build_profiles(donors: list[Donor], date: str) -> dict[str, Runtime]:
     return profiles
 
 
+def build_version_profiles(
+    donors: list[Donor], older: list[Donor], profiles: Mapping[str, Runtime], date: str
+) -> dict[str, Runtime]:
+    """Return what single softwares and versions measured, each on top of a complete profile of the device.
+
+    Parameters
+    ----------
+    donors, older : list of Donor
+        Fits of the newest versions, and of those before them.
+    profiles : mapping of str to Runtime
+        What `build_profiles` returned; libraries stand on the device's first, versions on their framework's.
+    """
+    by_file: dict[tuple[str, str], list[Donor]] = {}
+    for donor in donors:
+        if donor.data.framework not in _SERVING:
+            by_file.setdefault((donor.data.device, donor.data.framework), []).append(donor)
+    for donor in older:
+        by_file.setdefault((donor.data.device, donor.data.software.replace(" ", "_")), []).append(donor)
+    made: dict[str, Runtime] = {}
+    for (device, name), own in by_file.items():
+        software = max((donor.data.software for donor in own), key=version)
+        bases = [base for base in (own[0].data.framework, *_SERVING) if f"{device}/{base}" in profiles]
+        if bases and profiles[f"{device}/{bases[0]}"].software != software:
+            made[f"{device}/{name}"] = Runtime(
+                device=device,
+                software=software,
+                date=date,
+                extends=bases[0],
+                kernels=tuple(kernel_fit(donor.data, donor.solution, donor.errors) for donor in own),
+            )
+    return made
+
+
+def build_harness_profiles(donors: list[Donor], shelves: Mapping[str, str], date: str) -> dict[str, Runtime]:
+    """Return what kernels that were called one by one lend to devices of a family.
+
+    Parameters
+    ----------
+    shelves : mapping of str to str
+        Folders of ``transferred`` that exist, and the profile of each that such kernels stand on;
+        empty for none.
+    """
+    made: dict[str, Runtime] = {}
+    for framework in _CALLED_ONE_BY_ONE:
+        own = [donor for donor in donors if donor.data.framework == framework]
+        held: dict[str, list[Array]] = {}
+        for kind, scored in carry_over_errors(tuple(own)).items():
+            held[kind] = [errors for _, errors in scored]
+        for shelf, base in shelves.items():
+            kin = _kin_of_shelf(shelf)
+            kinds = {(donor.data.kind, donor.data.format) for donor in own}
+            found = [
+                (kind, lend(own, kin=kin, kind=kind, format=format, framework=framework, without=""))
+                for kind, format in sorted(kinds)
+            ]
+            kernels = tuple(
+                carried_fit(lent, np.concatenate(held.get(kind, [_UNKNOWN]))) for kind, lent in found if lent
+            )
+            if kernels:
+                made[f"transferred/{shelf}/{framework}"] = Runtime(
+                    device=shelf, software=framework, date=date, extends=base, kernels=kernels
+                )
+    return made
+
+
+def _kin_of_shelf(name: str) -> Kin:
+    family, segment, architecture, year = name.rsplit("_", 3)
+    return Kin(family=family, segment=segment, architecture=architecture, year=int(year))
+
+
 def _generations(donors: list[Donor], families: set[str]) -> list[Kin]:
     """Return every architecture and segment that some donor of a served family belongs to."""
     found: dict[tuple[str, str, str], int] = {}
@@ -271,7 +350,10 @@ def profile_text(runtime: Runtime) -> str:
 
 
 def write_profiles(profiles: Mapping[str, Runtime], folder: Path) -> None:
-    """Write each profile to ``folder/<path>.toml``."""
+    """Write each profile to ``folder/<path>.toml`` and remove every other profile there."""
+    for path in folder.glob("**/*.toml"):
+        if str(path.relative_to(folder).with_suffix("").as_posix()) not in profiles:
+            path.unlink()
     for name, runtime in profiles.items():
         path = folder / f"{name}.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,14 +373,23 @@ def rebuild(tables: Path, end_to_end: Path, folder: Path, date: str) -> None:
         Written into every profile.
     """
     campaign = folder / "campaigns" / "end_to_end.toml"
-    profiles = build_profiles(fit_donors(tables), date)
+    donors = fit_donors(tables)
+    profiles = build_profiles(donors, date)
+    versions = build_version_profiles(donors, fit_donors(tables, age="older"), profiles, date)
     profiles |= {name: runtime for name, runtime, _ in served_runtimes(end_to_end, campaign, profiles)}
     profiles |= lent_hosts(profiles)
     whole = build_whole_model_profiles(fit_pool(read_passes(end_to_end, campaign)), date)
+    shelves = _shelves(profiles) | {name for name in _shelves(whole) if name.split("_")[-2] == "any"}
+    bases = {name: "vllm" if f"transferred/{name}/vllm" in profiles else "" for name in sorted(shelves)}
+    versions |= build_harness_profiles(donors, bases, date)
     for software in {name.rpartition("/")[2] for name in whole}:
         for file in (folder / "fits" / "transferred").glob(f"*/{software}.toml"):
             file.unlink()
-    write_profiles(profiles | whole, folder / "fits")
+    write_profiles(profiles | whole | versions, folder / "fits")
+
+
+def _shelves(profiles: Iterable[str]) -> set[str]:
+    return {name.split("/")[1] for name in profiles if name.startswith("transferred/")}
 
 
 def _main(arguments: list[str]) -> None:
