@@ -131,6 +131,8 @@ _GROUPED: Final = (
     Parameter(name="activation_factor", prior=1.5, spread=0.7),
     Parameter(name="cache_gain", prior=0.8, spread=0.6),
     Parameter(name="routed_factor", prior=1.0, spread=1.2),
+    Parameter(name="item_s", prior=1e-6, spread=1.0),
+    Parameter(name="reread_factor", prior=0.1, spread=1.0),
 )
 _COLLECTIVE: Final = (
     Parameter(name="latency_s", prior=7.4e-6, spread=0.8),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.timing.forms import Work
+from roofline.timing.forms.matrix_product import GROUPED_ROWS
 
 __all__ = [
     "SKEW",
@@ -119,7 +120,7 @@ def latent_prefill(column: Columns, bits: float, fed_bits: float) -> Work:
 
 def grouped(column: Columns, bits: float, fed_bits: float) -> Work:
     """Return the work of fused expert kernels on the busiest rank."""
-    touched, assigned = _expert_loads(column)
+    touched, assigned, *row_tiles = _expert_loads(column)
     hidden, inner, matrices = column["k"], column["n"], column["matrices"]
     own = inner / column["tp"]
     return Work(
@@ -130,6 +131,7 @@ def grouped(column: Columns, bits: float, fed_bits: float) -> Work:
             "experts": column["experts"], "top_k": column["topk"], "tensor_ranks": column["tp"],
             "expert_ranks": column["ep"], "touched": touched, "matrices": matrices,
             "assigned": assigned, "weight_bits": bits, "activation_bits": fed_bits,
+            **{f"row_tiles_{rows:.0f}": tiles for rows, tiles in zip(GROUPED_ROWS, row_tiles, strict=True)},
         },
     )  # fmt: skip
 
@@ -176,23 +178,34 @@ def _power_law_loads(experts: int, exponent: float, assignments: float, tokens: 
     return np.sort(load)[::-1]
 
 
-def _expert_loads(column: Columns) -> tuple[Array, Array]:
-    """Return distinct experts and token-expert pairs on the busiest expert-parallel rank."""
-    seen: dict[tuple[float, ...], tuple[float, float]] = {}
+def _expert_loads(column: Columns) -> Array:
+    """Return distinct experts, token-expert pairs and row tiles by rows, on the busiest expert-parallel rank.
+
+    An expert that expects less than a token has a tile as often as it has a token.
+    """
+    seen: dict[tuple[float, ...], list[float]] = {}
     names = ("m", "experts", "topk", "ep", "skew")
-    result = np.zeros((2, len(column["m"])))
+    result = np.zeros((2 + len(GROUPED_ROWS), len(column["m"])))
     for row, key in enumerate(zip(*(column[name] for name in names), strict=True)):
         if key not in seen:
             tokens, experts, top_k, ranks, skew = (float(part) for part in key)
             local = max(int(experts / ranks), 1)
             if skew == 0.0:
                 pairs = max(tokens * top_k / ranks, 1.0)
-                seen[key] = (min(local, pairs), pairs)
+                touched = min(local, pairs)
+                seen[key] = [
+                    touched,
+                    pairs,
+                    *(touched * np.ceil(pairs / touched / rows) for rows in GROUPED_ROWS),
+                ]
             else:
                 load = _power_law_loads(int(experts), skew, tokens * top_k, tokens)
                 if ranks > 1:
                     others = np.linspace(0, len(load) - 2, local - 1).astype(int)
                     load = np.concatenate((load[:1], load[1:][others]))
-                seen[key] = (max(float((1.0 - np.exp(-load)).sum()), 1.0), float(load.sum()))
+                hit = 1.0 - np.exp(-load)
+                tiles = [np.where(load < 1.0, hit, np.ceil(load / rows)) for rows in GROUPED_ROWS]
+                seen[key] = [max(float(hit.sum()), 1.0), float(load.sum())]
+                seen[key] += [max(float(each.sum()), 1.0) for each in tiles]
         result[:, row] = seen[key]
-    return result[0], result[1]
+    return result

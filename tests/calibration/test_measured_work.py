@@ -42,3 +42,17 @@ def test_formats_that_only_store_weights_multiply_in_16_bits():
     ]
 
     assert peaks[0] == peaks[1] == peaks[2]
+
+
+def test_row_tiles_of_even_experts_are_counted_per_expert():
+    # 64 tokens x 2 choices on 8 experts: 16 pairs each, one tile; at 80 tokens 20 each, two of 16 rows.
+    rows = {
+        "m": np.array([64.0, 80.0]), "n": np.full(2, 256.0), "k": np.full(2, 128.0),
+        "experts": np.full(2, 8.0), "topk": np.full(2, 2.0), "tp": np.ones(2), "ep": np.ones(2),
+        "skew": np.zeros(2), "matrices": np.full(2, 3.0),
+    }  # fmt: skip
+
+    shape = measured_work.grouped(rows, 16.0, 16.0).shape
+
+    np.testing.assert_array_equal(shape["row_tiles_16"], [8.0, 16.0])
+    np.testing.assert_array_equal(shape["row_tiles_128"], [8.0, 8.0])

@@ -6,10 +6,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from roofline.quantity import Quantity, ceil, maximum, minimum, smooth_maximum, where
+from roofline.quantity import Quantity, ceil, maximum, minimum, smooth_maximum, total, where
 from roofline.timing.forms.work import Ceilings, Work, cached_share, fastest, waves
 
-__all__ = ["Tile", "chosen_tile", "grouped_matrix_product", "largest_tile", "tiled_matrix_product"]
+__all__ = [
+    "GROUPED_ROWS",
+    "Tile",
+    "chosen_tile",
+    "grouped_matrix_product",
+    "largest_tile",
+    "tiled_matrix_product",
+]
 
 _STEP: Final = 64.0  # depth of one k step of a tile, as in CUTLASS's default thread block shapes
 _TILES: Final = ((128.0, 256.0), (128.0, 128.0), (64.0, 128.0), (64.0, 64.0), (16.0, 64.0))
@@ -20,7 +27,9 @@ _BY_ROWS: Final = tuple((0.0, columns, 1.0) for columns in (64.0, 128.0, 256.0))
 _BY_TABLE: Final = ((0.0, 0.0, 1.0),)
 _MOST_ROWS: Final = 128.0
 _ROTATED_COPIES: Final = 6.0  # weight copies the public timing loops behave as if they rotate
-_GROUPED_MENU: Final = ((16.0,), (32.0,), (64.0,), (128.0,))
+#: Rows of the tiles that fused expert kernels choose from.
+GROUPED_ROWS: Final = (16.0, 32.0, 64.0, 128.0)
+_GROUPED_MENU: Final = tuple((rows,) for rows in GROUPED_ROWS)
 _GROUPED_COLUMNS: Final = 128.0
 
 
@@ -227,13 +236,16 @@ def grouped_matrix_product(
     work : Work
         ``shape`` has tokens, hidden_size, intermediate_size (before sharding), experts, top_k,
         tensor_ranks, expert_ranks, touched (distinct experts on this rank), matrices, weight_bits and
-        activation_bits; optional ``assigned`` (token-expert pairs on this rank, else the even share)
-        and ``routed`` (pairs the kernel is handed, else those of all ranks).
+        activation_bits; optional ``assigned`` (token-expert pairs on this rank, else the even share),
+        ``routed`` (pairs the kernel is handed, else those of all ranks) and, of uneven loads,
+        ``row_tiles_16`` to ``row_tiles_128``, row tiles of that many rows over the experts.
     ceilings : Ceilings
     parameters : mapping
         ``compute_fraction``, ``memory_fraction``, ``t0_s``, ``step_s`` and ``cache_gain`` as in
         `tiled_matrix_product`; ``activation_factor``, activation traffic over its least;
-        ``routed_factor``, traffic of pairs routed to any rank.
+        ``routed_factor``, traffic of pairs routed to any rank; ``item_s``, fixed time of a tile;
+        ``reread_factor``, share of an expert's weights that each of its row tiles but the first reads
+        from memory again.
     choices : mapping
         None.
     warm : bool
@@ -241,19 +253,20 @@ def grouped_matrix_product(
 
     Notes
     -----
-    A is ``assigned``, T ``touched``, D hidden, I the intermediate size of this rank, v the matrices:
+    A is ``assigned``, T ``touched``, D hidden, I the intermediate size of this rank, v the matrices,
+    R the row tiles, ``T ceil(A/(T b))`` where loads are taken as equal:
 
-    ``t = t0 + min over b of | sum over both products of w(T ceil(A/(T b)) ceil(n'/128)) tile(b, k'),
-    (T v D I bits/8 + c_act A (2D + 3I) 2) / (e_m B) |_3 + c_all routed (D + 3I) 2 / B``
+    ``t = t0 + min over b of | sum over both products of w(R ceil(n'/128)) (t_item + tile(b, k')),
+    (T v D I bits/8 (1 + c_re (R - T)/T) + c_act A (2D + 3I) 2) / (e_m B) |_2
+    + c_all routed (D + 3I) 2 / B``
 
-    Loads of the touched experts are taken as equal, so skew shows only through ``touched`` and
-    ``assigned``. The last term is what kernels cost that move every routed pair although this rank
-    computes few of them; with a real all-to-all dispatch ``routed`` equals ``assigned``.
+    The last term is what kernels cost that move every routed pair although this rank computes few of
+    them; with a real all-to-all dispatch ``routed`` equals ``assigned``.
 
     References
     ----------
     Gale et al. 2023, MegaBlocks, arXiv:2211.15841 (block-sparse grouped products);
-    docs/decisions/0003-latency-forms.md.
+    docs/decisions/0003-latency-forms.md, docs/decisions/0005-attention-forms-and-their-transfer.md.
     """
     shape = work.shape
     hidden = shape["hidden_size"]
@@ -269,18 +282,32 @@ def grouped_matrix_product(
         found = cached_share(weights, ceilings.cache_bytes)
         weights = weights * (1.0 - found + found * parameters["cache_gain"])
     moved = parameters["activation_factor"] * assigned * (2.0 * hidden + 3.0 * inner) * 2.0
-    memory = (weights + moved) / (parameters["memory_fraction"] * bandwidth)
-    load = assigned / where(touched > 0, touched, 1.0)
+    achieved = parameters["memory_fraction"] * bandwidth
+    once = where(touched > 0, touched, 1.0)
+    load = assigned / once
+    item, reread = parameters.get("item_s", 0.0), parameters.get("reread_factor", 0.0)
 
     def time(rows: Quantity) -> Quantity:
-        row_tiles = touched * ceil(load / rows)
+        row_tiles = _row_tiles(shape, rows, touched * ceil(load / rows))
         per_step = smooth_maximum(2.0 * _STEP * rows * _GROUPED_COLUMNS / per_unit, step, 4.0)
         up = ceil((matrices - 1.0) * inner / _GROUPED_COLUMNS)
         down = ceil(hidden / _GROUPED_COLUMNS)
-        busy = waves(row_tiles * up, units, 0.5) * (hidden / _STEP) * per_step
-        busy = busy + waves(row_tiles * down, units, 0.5) * (inner / _STEP) * per_step
-        return smooth_maximum(busy, memory, 3.0)
+        busy = waves(row_tiles * up, units, 0.5) * (item + ceil(hidden / _STEP) * per_step)
+        busy = busy + waves(row_tiles * down, units, 0.5) * (item + ceil(inner / _STEP) * per_step)
+        again = reread * maximum(row_tiles - touched, 0.0) / once
+        return smooth_maximum(busy, (weights * (1.0 + again) + moved) / achieved, 2.0)
 
     routed = shape.get("routed", pairs) * (hidden + 3.0 * inner) * 2.0 / bandwidth
-    operands = (touched, load, memory, hidden, inner, matrices, per_unit, step, units)
-    return parameters["t0_s"] + parameters["routed_factor"] * routed + fastest(_GROUPED_MENU, operands, time)
+    operands = (
+        touched, load, weights, moved, achieved, hidden, inner, matrices, per_unit, step, units, item, reread,
+        _row_tiles(shape, GROUPED_ROWS[0], touched),
+    )  # fmt: skip
+    fixed = parameters["t0_s"] + parameters["routed_factor"] * routed
+    return fixed + fastest(_GROUPED_MENU, operands, time)
+
+
+def _row_tiles(shape: Mapping[str, Quantity], rows: Quantity, even: Quantity) -> Quantity:
+    """Return the row tiles of `rows` rows that were counted, else those of even loads."""
+    if f"row_tiles_{GROUPED_ROWS[0]:.0f}" not in shape:
+        return even
+    return total(where(rows == each, shape[f"row_tiles_{each:.0f}"], 0.0) for each in GROUPED_ROWS)
