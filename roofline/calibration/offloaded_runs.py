@@ -51,6 +51,9 @@ _PER_TOKEN: Final = re.compile(
 _EXPERTS: Final = re.compile(r"^(\d+) experts\b")
 #: Cached tokens where a table says nothing: 128 generated from an empty cache, at half.
 UNSAID_CONTEXT: Final = 64.0
+#: Host time of a layer without graphs: what vLLM took in 2023 on an A100 (calibrate/fits,
+#: nvidia_a100_sxm4_80gb/vllm_2023).
+_EAGER_LAYER_S: Final = 0.5673e-3
 #: Of the output matrix in mixed 4-bit files (llama.cpp, llama_tensor_get_type).
 _HEAD_FORMAT: Final = "q6_k"
 #: What not knowing the host's processor adds to the interval, as a logarithm.
@@ -204,7 +207,7 @@ class OffloadedRuns:
         named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
         named["device_count"] = max(float(row["device_count"]), machine.device_count)
         scenario = _with_experts(_as_one_file(self._named.scenario(named)), row["note"])
-        scenario = _with_workload(scenario, row, policy)
+        scenario = _with_workload(_launched(scenario, policy), row, policy)
         if len(ring) > 1:
             scenario, unknown = on_ring(scenario, ring), True
         else:
@@ -250,6 +253,15 @@ def _passes(scenario: Scenario, row: "pd.Series[Any]") -> dict[str, _Times]:
         "high": times(first.high, decode.high),
         "ideal": times(report.prefill.ideal_s, phase.ideal_s),
     }
+
+
+def _launched(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
+    """The scenario with the host time of software that launches kernel by kernel between copies."""
+    if not policy.eager:
+        return scenario
+    runtime = scenario.deployment.runtime
+    host = replace(runtime.host, per_layer_s=_EAGER_LAYER_S, composition={"decode": "sum", "prefill": "sum"})
+    return scenario.replace(deployment=replace(scenario.deployment, runtime=replace(runtime, host=host)))
 
 
 def _as_one_file(scenario: Scenario) -> Scenario:

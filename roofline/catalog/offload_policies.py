@@ -46,6 +46,8 @@ class OffloadPolicy:
         Share of the device's memory that it uses, 0..1.
     reserved_tokens : float or None
         Tokens its cache memory is made for from the start.
+    eager : bool
+        Whether its layers are launched kernel by kernel from Python, between copies.
     over_ring : bool
         Whether it spreads layers over unlike devices that the device cell lists.
     numa_aware : bool
@@ -74,6 +76,7 @@ class OffloadPolicy:
     reserved_tokens: float | None = None
     numa_aware: bool = False
     over_ring: bool = False
+    eager: bool = False
     spread: float = 0.5
     source: str
     note: str = ""
@@ -119,6 +122,7 @@ POLICIES: Final = (
         way="choose",
         runs_as="vllm",
         link_share=_PINNED,
+        eager=True,
         source="Fiddler, Kamahori et al. 2024, arXiv:2402.07033, section 3.3",
     ),
     OffloadPolicy(
@@ -130,6 +134,7 @@ POLICIES: Final = (
         prefetched=0.5,
         memory_share=0.75,
         spread=0.9,
+        eager=True,
         source="MoE-Infinity, Xue et al. 2024, arXiv:2401.14361; README: device_memory_ratio 0.75",
         note="the share prefetched in time is an estimate: half",
     ),
@@ -141,6 +146,7 @@ POLICIES: Final = (
         link_share=_PINNED,
         prefetched=0.3,
         spread=0.7,
+        eager=True,
         source="Eliseev and Mazur 2023, arXiv:2312.17238: an LRU cache of experts with speculative loading",
         note="the share loaded in time is an estimate: experts of the next layer guessed",
     ),
@@ -154,6 +160,7 @@ POLICIES: Final = (
         host_cache=True,
         cache_format="int4",
         spread=1.2,
+        eager=True,
         source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, section 5: weights and caches in groups "
         "of 4 bits, "
         "which only the card unpacks",
@@ -170,6 +177,7 @@ POLICIES: Final = (
         host_cache=True,
         host_attention=True,
         spread=0.7,
+        eager=True,
         source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, sections 4 and 6: weights by share over "
         "card, host "
         "and disk, caches with the host, which attends; a block of batches per fetch",
@@ -183,6 +191,7 @@ POLICIES: Final = (
         link_share=0.58,
         prefetched=1.0,
         keeps_none=True,
+        eager=True,
         source="DeepSpeed ZeRO-Inference, Aminabadi et al. 2022, arXiv:2207.00032, section 6: all "
         "weights in host "
         "memory or on disk, the next layer prefetched",
@@ -194,6 +203,7 @@ POLICIES: Final = (
         way="stream",
         runs_as="vllm",
         link_share=_PAGEABLE,
+        eager=True,
         source="Hugging Face Accelerate, big model inference: device_map auto fills card, then host, "
         "then disk; "
         "a hook copies a module before it runs",
@@ -207,6 +217,7 @@ POLICIES: Final = (
         prefetched=1.0,
         keeps_none=True,
         spread=0.8,
+        eager=True,
         source="lyogavin/airllm, README: layer by layer from disk, prefetching overlaps loading and "
         "computing",
     ),
