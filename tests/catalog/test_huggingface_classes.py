@@ -70,6 +70,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "granitemoehybrid": MAMBA,
     "hunyuan_v1_dense": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16, "num_experts": 4, "moe_topk": 2},
+    "laguna": {"num_attention_heads_per_layer": [4, 8, 4, 8]},
     "lfm2": {"full_attn_idxs": [1, 3]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba": {"intermediate_size": 128},

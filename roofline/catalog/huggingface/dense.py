@@ -125,6 +125,7 @@ DENSE: Final[dict[str, Recipe]] = {
     "hunyuan_v1_dense": Recipe(biases=_attention_bias, query_key_norm="head"),
     "internlm2": Recipe(biases=_internlm2_bias),
     "internlm3": Recipe(kv_heads=2, head_dim=128, biases=_attention_and_mlp_bias),
+    "iquestcoder": replace(LLAMA, kv_heads=8, head_dim=128),
     "jais2": Recipe(biases=_every_bias_unless_said, norm=LAYER_NORM, gated=False),
     "llama": LLAMA,
     "ministral": Recipe(kv_heads=8, windows="every", window_default=4096),

@@ -148,6 +148,52 @@ def read_qwen3_moe(config: Config) -> ModelSpec:
     return decoder(config, recipe, feed_forwards=feeds)
 
 
+def read_mellum(config: Config) -> ModelSpec:
+    """Mellum: Qwen3-MoE with windows where ``layer_types`` has them."""
+    config.only("num_mtp_layers", 0)
+    feeds = sparse_or_dense(config, _listed(config, [True] * depth(config)), experts(config))
+    return decoder(config, _windowed(config, replace(QWEN3, kv_heads=4)), feed_forwards=feeds)
+
+
+def _listed(config: Config, default: list[bool]) -> list[bool]:
+    """Return which layers are sparse: those ``mlp_layer_types`` says, else the default."""
+    listed = config.words("mlp_layer_types", depth(config), ("dense", "sparse"))
+    return default if listed is None else [kind == "sparse" for kind in listed]
+
+
+def _windowed(config: Config, recipe: Recipe) -> Recipe:
+    """Return the recipe with windows if ``layer_types`` lists any; without that list there are none."""
+    if config.raw("layer_types") is None:
+        config.ignore("sliding_window")
+        return replace(recipe, windows="none")
+    return replace(recipe, windows=4)
+
+
+def read_laguna(config: Config) -> ModelSpec:
+    """Laguna: gated attention, with heads of each layer's own number, and a shared expert."""
+    config.ignore("moe_routed_scaling_factor moe_router_logit_softcapping")
+    config.only("moe_apply_router_weight_on_input", False)
+    gating = config.raw("gating")
+    if gating not in (None, True, "per-head", "per-element"):
+        config.refuse("gating", "true, per-head or per-element")
+    by_head = gating != "per-element"
+    config.only("attention_bias", False)
+    recipe = Recipe(kv_heads=8, head_dim=128, query_key_norm="head", window_default=512)
+    recipe = _windowed(config, recipe)
+    layers = depth(config)
+    heads = config.counts("num_attention_heads_per_layer", layers, least=1)
+    mixers = []
+    for index, mixer in enumerate(attentions(config, recipe)):
+        own = mixer if heads is None else replace(mixer, heads=float(heads[index]))
+        if float(own.heads) % float(own.kv_heads):
+            config.refuse("num_attention_heads_per_layer", f"multiples of {mixer.kv_heads:g} KV heads")
+        mixers.append(replace(own, head_gate=by_head, output_gate=not by_head))
+    shared = config.count("shared_expert_intermediate_size", default=512)
+    mixture = experts(config, shared_intermediate_size=shared, counted_bias=True)
+    feeds = sparse_or_dense(config, _listed(config, [bool(index) for index in range(layers)]), mixture)
+    return decoder(config, recipe, mixers=mixers, feed_forwards=feeds)
+
+
 def read_olmoe(config: Config) -> ModelSpec:
     """OLMoE: norms over all heads' queries and keys."""
     mixture = experts(config, width="intermediate_size")

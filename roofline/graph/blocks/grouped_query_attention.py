@@ -40,6 +40,8 @@ class GroupedQueryAttention:
         One learned logit per head (gpt-oss).
     output_gate : bool
         A sigmoid gate as wide as the output, projected with the queries (Qwen3-Next).
+    head_gate : bool
+        A gate of one number a head instead, projected with the queries (Laguna).
     value_from_key : bool
         Values are the keys before norm and rotation, so that they have no projection (Gemma 4).
     rotary : bool
@@ -66,6 +68,7 @@ class GroupedQueryAttention:
     output_bias: bool = False
     sinks: bool = False
     output_gate: bool = False
+    head_gate: bool = False
     value_from_key: bool = False
     rotary: bool = True
     kv_cache: Literal["own", "earlier", "none"] = "own"
@@ -75,9 +78,10 @@ class GroupedQueryAttention:
         query, outward = self.heads * self.head_dim, self.heads * self._value_dim()
         key, value = self.kv_heads * self.head_dim, self.kv_heads * self._value_dim()
         made = [("key", key), ("value", value)][: 1 if self.value_from_key else 2]
+        gate = (outward if self.output_gate else 0.0) + (self.heads if self.head_gate else 0.0)
         return (
             Weight(
-                name="query", inputs=hidden_size, outputs=query + (outward if self.output_gate else 0.0),
+                name="query", inputs=hidden_size, outputs=query + gate,
                 bias=self.projection_bias, split="outputs", units=self.heads,
             ),
             *(
@@ -150,10 +154,10 @@ class GroupedQueryAttention:
                 written_elements=None if self.kv_cache == "own" else 0.0,
                 weights=self._sinks(),
             )
-        if self.output_gate:
+        if self.output_gate or self.head_gate:
             yield pointwise(
                 terms, "output_gate", rows=step.tokens, columns=heads * self._value_dim(),
-                reads=2.0, writes=1.0, flops_per_element=4.0,
+                reads=2.0 if self.output_gate else 1.0, writes=1.0, flops_per_element=4.0,
             )  # fmt: skip
         yield from linear(terms, "output", (output,), step.tokens)
         yield collective(
