@@ -1,7 +1,7 @@
 """Calibration: a campaign on this machine, or somebody's table, made into profiles of their own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +65,8 @@ class Calibrated:
         Rates of copies and reads by size; empty where only a table was fitted.
     host_link : tuple of LinkFit
         Copies between host and device; empty where there is no CUDA device.
+    launch_s : mapping of str to float
+        The host's time for one small kernel [s], ``eager`` and in a ``graph``; empty where nothing was run.
     left_out : tuple of str
         What this machine has nothing of to measure, and why.
     """
@@ -75,6 +77,7 @@ class Calibrated:
     doubts: tuple[str, ...] = ()
     memory: tuple[MemorySpeed, ...] = ()
     host_link: tuple[LinkFit, ...] = ()
+    launch_s: Mapping[str, float] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
 
@@ -194,26 +197,28 @@ def calibrate_machine(
         left_out.append("collectives: there is one device (--ranks 2 measures between processes)")
     doubts: list[str] = []
     remaining = 0
+    launch_s: Mapping[str, float] = {}
     for turn in range(_ROUNDS):
         kernels = kernel_tasks(bench, campaign, formats)
         tasks: Sequence[Task] = [*kernels[:_FIRST_KERNELS], *others, *kernels[_FIRST_KERNELS:]]
         if not tasks or (turn > 0 and budget.left_s <= 0.0):
             break
         measured = measure(bench, campaign, tasks, budget=budget, busy=busy, told=told)
-        doubts = list(measured.doubts)
+        doubts, launch_s = list(measured.doubts), measured.launch_s
         left_out += measured.failed
         remaining = measured.left
         if remaining:
             doubts.append(f"{remaining} of {len(tasks)} measurements are left; the same command goes on")
         others = []
     try:
-        return _fitted(machine, campaign, folder, doubts, left_out)
+        made = _fitted(machine, campaign, folder, doubts, left_out)
     except InvalidSpecError as error:
         if not remaining:
             raise
         raise InvalidSpecError(
             f"{error}; {remaining} measurements are left: the same command goes on"
         ) from error
+    return replace(made, launch_s=launch_s)
 
 
 _LINK_TABLE: Final = "host_link.csv"
@@ -251,7 +256,7 @@ def _fitted(
         refused=made.refused,
         written=(*written, *made.written),
         doubts=tuple(doubts),
-        memory=memory_speeds(campaign.chosen()[0]),
+        memory=memory_speeds(campaign.chosen().fitted),
         host_link=host_link,
         left_out=tuple(left_out),
     )

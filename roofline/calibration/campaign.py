@@ -12,7 +12,7 @@ import numpy as np
 from roofline.calibration.machine import Machine
 from roofline.calibration.measurement_tables import ROTATED
 
-__all__ = ["COLUMNS", "Campaign", "Point", "Probe", "appended", "first_quartile", "raw_rows"]
+__all__ = ["COLUMNS", "Campaign", "Chosen", "Point", "Probe", "appended", "first_quartile", "raw_rows"]
 
 _SIZES: Final = (
     *("m", "n", "k", "batch", "heads", "kv_heads", "head_dim", "q_len", "kv_len"),
@@ -87,6 +87,20 @@ def appended(path: Path, row: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """One row of every point that was measured."""
+
+    undisturbed: tuple[dict[str, str], ...]
+    slowed: tuple[dict[str, str], ...]
+
+    @property
+    def fitted(self) -> tuple[dict[str, str], ...]:
+        """Undisturbed rows where those are the most, else all: a busy machine shows itself busy."""
+        few = len(self.undisturbed) <= len(self.slowed)
+        return (*self.undisturbed, *self.slowed) if few else self.undisturbed
+
+
+@dataclass(frozen=True, kw_only=True)
 class Campaign:
     """A folder with what was measured, and how.
 
@@ -111,15 +125,18 @@ class Campaign:
         rows = self.rows()
         return {_key(row) for row, slower in zip(rows, _slowdowns(rows), strict=True) if slower <= _SLOWED}
 
-    def chosen(self) -> tuple[list[dict[str, str]], int]:
-        """Return the least disturbed row of every point, and how many of them were slowed down."""
+    def chosen(self) -> "Chosen":
+        """Return the least disturbed row of every point, those that something slowed apart."""
         best: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
         rows = self.rows()
         for row, slower in zip(rows, _slowdowns(rows), strict=True):
             key = _key(row)
             if key not in best or slower < best[key][0]:
                 best[key] = slower, row
-        return [row for _, row in best.values()], sum(slower > _SLOWED for slower, _ in best.values())
+        return Chosen(
+            undisturbed=tuple(row for slower, row in best.values() if slower <= _SLOWED),
+            slowed=tuple(row for slower, row in best.values() if slower > _SLOWED),
+        )
 
     def best_probe(self) -> Probe | None:
         """Return the probes at the machine's best; None where there are none."""
@@ -134,7 +151,7 @@ class Campaign:
         with path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(self.chosen()[0])
+            writer.writerows(self.chosen().fitted)
         return path
 
     def start(self, machine: Machine) -> None:

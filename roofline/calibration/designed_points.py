@@ -90,7 +90,7 @@ def _attention(op: str, dtype: str, scale: int) -> list[Point]:
                 "q_len": 1 if decode else keys, "kv_len": keys,
             },
         )
-        for keys in ((256, 1024, 4096, 16384) if decode else (128, 512, 1024, 2048, 4096))
+        for keys in ((128, 512, 1024, 4096, 16384) if decode else (128, 512, 1024, 2048, 4096))
         for batch in ((1, 4, 16) if decode else (1, 4))
         for heads, kv, width in _HEADS
         if (

@@ -3,7 +3,7 @@
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -58,10 +58,13 @@ class Measured:
         What speaks against the measurements.
     failed : tuple of str
         Tasks this machine could not do, and why.
+    launch_s : mapping of str to float
+        The host's time for one small kernel [s], ``eager`` and in a ``graph``.
     """
 
     left: int
     doubts: tuple[str, ...]
+    launch_s: Mapping[str, float]
     failed: tuple[str, ...] = ()
 
 
@@ -147,7 +150,7 @@ def measure(
             failed += [reason] if reason else []
         interrupted = False
     finally:
-        after = bench.probe()
+        after, launch_s = bench.probe(), bench.launch_s()
         doubts = _doubts(campaign, (before.product_s, before.read_s), (after.product_s, after.read_s), busy)
         campaign.note(
             {
@@ -165,12 +168,12 @@ def measure(
                 "probe_before_s": vars(before),
                 "probe_after_s": vars(after),
                 "busy_fraction": busy,
-                "launch_s": bench.launch_s(),
+                "launch_s": launch_s,
                 "failed": failed,
                 "doubts": doubts,
             }
         )
-    return Measured(left=len(tasks) - ran, doubts=tuple(doubts), failed=tuple(failed))
+    return Measured(left=len(tasks) - ran, doubts=tuple(doubts), failed=tuple(failed), launch_s=launch_s)
 
 
 def _doubts(
@@ -183,10 +186,12 @@ def _doubts(
             doubts.append(f"the time of one fixed pass ({what}) changed by {drift:+.0%} from start to end")
     if busy > _BUSY / 2:
         doubts.append(f"others used {busy:.0%} of the processors before the start")
-    rows, slowed = campaign.chosen()
-    if slowed > _MANY_SLOWED * max(len(rows), 1):
+    chosen = campaign.chosen()
+    points, slowed = len(chosen.undisturbed) + len(chosen.slowed), len(chosen.slowed)
+    if slowed > _MANY_SLOWED * max(points, 1):
+        used = "fitted all the same" if len(chosen.fitted) == points else "left out"
         doubts.append(
-            f"{slowed} of {len(rows)} points were measured while something slowed the machine by more than "
-            "30 %; the same command measures them again"
+            f"{slowed} of {points} points were measured while something slowed the machine by more than 30 %, "
+            f"and are {used}; the same command measures them again"
         )
     return doubts

@@ -210,7 +210,7 @@ _HEADER: Final = ("kind", "format", "device", "software", "points", "before", "l
 
 
 def _sections(made: "Calibrated", form: Format) -> Iterator[str]:
-    from roofline.cli.tables import render_table
+    from roofline.cli.tables import quantity, render_table
 
     yield render_table(_HEADER, [_row(fit) for fit in made.fits], form, left=4)
     if form is Format.CSV:
@@ -219,6 +219,10 @@ def _sections(made: "Calibrated", form: Format) -> Iterator[str]:
         yield _memory(made, form)
     if made.host_link:
         yield _host_link(made, form)
+    if made.launch_s:
+        yield "Launch of a small kernel: " + ", ".join(
+            f"{quantity(seconds, 's')} {how}" for how, seconds in made.launch_s.items()
+        )
     for reason in made.left_out:
         yield f"Not measured: {reason}"
     for fit in made.fits:
@@ -318,6 +322,7 @@ def _document(made: "Calibrated") -> dict[str, Any]:
             }
             for one in made.host_link
         ],
+        "launch_s": dict(made.launch_s),
         "not_measured": list(made.left_out),
         "doubts": list(made.doubts),
         "written": [str(path) for path in made.written],
