@@ -14,7 +14,7 @@ from roofline.report import Interval
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
 
-__all__ = ["CLOSED_LOOP_REQUESTS", "Load", "Pools", "Server", "busiest", "servers"]
+__all__ = ["CLOSED_LOOP_REQUESTS", "SERVERS", "Load", "Pools", "Server", "busiest", "servers"]
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,8 @@ CLOSED_LOOP_REQUESTS: Final = 1000.0
 #: are counted apart: its kernels follow each other in a captured graph and its host works ahead, where
 #: profiles time kernels one by one and hosts with whatever prefills were about (docs/serving.md).
 _LEFT_OF_EXCESS: Final = 0.7
-_GRAPHS: Final = ("vllm", "sglang", "trtllm")
+#: Software whose profiles are of servers.
+SERVERS: Final = ("vllm", "sglang", "trtllm")
 _OLD: Final = ("vllm_2023", "vllm_2024")
 #: Software whose prefills share no pass with decoding: old schedulers, and SGLang's default.
 _APART: Final = ("sglang", *_OLD)
@@ -215,7 +216,7 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
         (size for name, size in _FIRST_TOKEN_S.items() if software.startswith(name)), _FIRST_TOKEN_ELSE_S
     )
 
-    captured = software.startswith(_GRAPHS) and not software.startswith(_OLD)
+    captured = software.startswith(SERVERS) and not software.startswith(_OLD)
     left = np.where(told > 0.0, _LEFT_OF_EXCESS, 1.0) if captured else 1.0
 
     def server(first: Quantity, many: Quantity, pass_s: Quantity, overhead_s: float) -> Server:
