@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from roofline.graph.blocks.recurrence import convolve, recur, resident_state
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.blocks.recurrence import convolve, delta_rule, resident_state
+from roofline.graph.operator import Operator, Terms, linear
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil
@@ -81,31 +81,18 @@ class KimiDeltaAttention:
         for weight in matrices:
             yield from linear(terms, weight.name, (weight,), step.tokens)
         yield convolve(terms, step, weight=convolution, channels=3.0 * width, kernel=self.convolution_kernel)
-        # Queries and keys are scaled to unit length; a square, a sum, a scale (3 an element).
-        yield pointwise(
-            terms, "query_key_norm", kind="norm", rows=step.tokens * 2.0 * heads, columns=self.head_dim,
-            reads=1.0, writes=1.0, flops_per_element=3.0,
-        )  # fmt: skip
-        yield recur(
+        yield from delta_rule(
             terms,
-            "delta_rule",
             step,
-            state_elements=width * self.head_dim,
-            flops_per_token=7.0 * width * self.head_dim + 2.0 * width,
+            key_heads=heads,
+            key_head_dim=self.head_dim,
+            value_heads=heads,
+            value_head_dim=self.head_dim,
             inputs=4.0 * width + heads,
-            outputs=width,
-            heads=heads,
-            weights=(bias, decay),
+            vectors=(bias, decay),
+            norm=norm,
+            output=output,
         )
-        yield pointwise(
-            terms, "gated_norm", kind="norm", rows=step.tokens * heads, columns=self.head_dim,
-            reads=2.0, writes=1.0, flops_per_element=9.0, weights=(norm,),
-        )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce",
-            ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
-        )  # fmt: skip
 
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
         """Return the states and the convolution's last inputs."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from roofline.graph.blocks.recurrence import convolve, recur, resident_state
+from roofline.graph.blocks.recurrence import convolve, delta_rule, recur, resident_state
 from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
@@ -84,32 +84,18 @@ class GatedDeltaNet:
         yield convolve(
             terms, step, weight=convolution, channels=2.0 * key + value, kernel=self.convolution_kernel
         )
-        # Queries and keys are scaled to unit length; a square, a sum, a scale (3 an element).
-        yield pointwise(
-            terms, "query_key_norm", kind="norm", rows=step.tokens * 2.0 * key_heads,
-            columns=self.key_head_dim, reads=1.0, writes=1.0, flops_per_element=3.0,
-        )  # fmt: skip
-        state = key * value / key_heads
-        yield recur(
+        yield from delta_rule(
             terms,
-            "delta_rule",
             step,
-            state_elements=state,
-            flops_per_token=7.0 * state + 2.0 * value,
+            key_heads=key_heads,
+            key_head_dim=self.key_head_dim,
+            value_heads=value_heads,
+            value_head_dim=self.value_head_dim,
             inputs=2.0 * key + value + 2.0 * value_heads,
-            outputs=value,
-            heads=value_heads,
-            weights=(bias, decay),
+            vectors=(bias, decay),
+            norm=norm,
+            output=output,
         )
-        yield pointwise(
-            terms, "gated_norm", kind="norm", rows=step.tokens * value_heads, columns=self.value_head_dim,
-            reads=2.0, writes=1.0, flops_per_element=9.0, weights=(norm,),
-        )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce",
-            ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
-        )  # fmt: skip
 
     def _local(self, terms: Terms) -> tuple[Quantity, Quantity]:
         ranks = terms.parallelism.tensor

@@ -1,14 +1,14 @@
 """What blocks with a recurrent state share: causal convolution, state update, and what is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from roofline.graph.formats import format_named
-from roofline.graph.operator import Operator, Terms
+from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, total, where
 
-__all__ = ["convolve", "recur", "resident_state"]
+__all__ = ["convolve", "delta_rule", "recur", "resident_state"]
 
 
 def convolve(
@@ -132,3 +132,64 @@ def resident_state(
 def _continued(step: Step) -> Quantity:
     """Sequences that bring a state: those with cached tokens."""
     return total(where(part.past_tokens > 0, part.count, 0.0) for part in step.sequences)
+
+
+def delta_rule(
+    terms: Terms,
+    step: Step,
+    *,
+    key_heads: Quantity,
+    key_head_dim: Quantity,
+    value_heads: Quantity,
+    value_head_dim: Quantity,
+    inputs: Quantity,
+    vectors: tuple[Weight, ...],
+    norm: Weight,
+    output: Weight,
+) -> Iterator[Operator]:
+    """Yield what follows the convolution of a gated delta rule, up to the all-reduce of its output.
+
+    Parameters
+    ----------
+    key_heads, key_head_dim, value_heads, value_head_dim : Quantity
+        Heads on this rank and their widths; each value head has a state of
+        ``key_head_dim x value_head_dim``.
+    inputs : Quantity
+        Elements a token brings to the recurrence.
+    vectors : tuple of Weight
+        Parameters of the decay that the recurrence reads.
+    norm, output : Weight
+        Norm over each value head, with a gate, and the output projection.
+
+    Notes
+    -----
+    Per state element 1 operation to decay, 2 to recall, 2 to write, 2 to read, and 2 per value element
+    for the correction (Yang et al. 2024, arXiv:2412.06464).
+    """
+    value = value_heads * value_head_dim
+    state = value * key_head_dim
+    # Queries and keys are scaled to unit length; a square, a sum, a scale (3 an element).
+    yield pointwise(
+        terms, "query_key_norm", kind="norm", rows=step.tokens * 2.0 * key_heads, columns=key_head_dim,
+        reads=1.0, writes=1.0, flops_per_element=3.0,
+    )  # fmt: skip
+    yield recur(
+        terms,
+        "delta_rule",
+        step,
+        state_elements=state,
+        flops_per_token=7.0 * state + 2.0 * value,
+        inputs=inputs,
+        outputs=value,
+        heads=value_heads,
+        weights=vectors,
+    )
+    yield pointwise(
+        terms, "gated_norm", kind="norm", rows=step.tokens * value_heads, columns=value_head_dim,
+        reads=2.0, writes=1.0, flops_per_element=9.0, weights=(norm,),
+    )  # fmt: skip
+    yield from linear(terms, "output", (output,), step.tokens)
+    yield collective(
+        terms, "attention_all_reduce", "all_reduce",
+        ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
+    )  # fmt: skip
