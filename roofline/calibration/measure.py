@@ -191,7 +191,7 @@ def _doubts(
     if slowed > _MANY_SLOWED * max(points, 1):
         used = "fitted all the same" if len(chosen.fitted) == points else "left out"
         doubts.append(
-            f"{slowed} of {points} points were measured while something slowed the machine by more than 30 %, "
-            f"and are {used}; the same command measures them again"
+            f"{slowed} of {points} points were measured while something slowed the machine by more than "
+            f"30 %, and are {used}; the same command measures them again"
         )
     return doubts
