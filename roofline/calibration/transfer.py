@@ -20,7 +20,16 @@ from roofline.calibration.measurement_tables import Measurements
 from roofline.errors import InvalidSpecError
 from roofline.timing.runtime import KernelFit, at_clock
 
-__all__ = ["Donor", "Kin", "carried_fit", "carry_over", "carry_over_errors", "lend", "shared_clock"]
+__all__ = [
+    "Donor",
+    "Kin",
+    "carried_fit",
+    "carried_to",
+    "carry_over",
+    "carry_over_errors",
+    "lend",
+    "shared_clock",
+]
 
 Array = NDArray[np.float64]
 
@@ -202,6 +211,11 @@ def shared_clock(donors: tuple[Donor, ...]) -> float:
     return float(np.median(clocks)) if clocks and min(clocks) > 0 else 0.0
 
 
+def carried_to(kin: Kin, lent: tuple[Donor, ...]) -> Solution:
+    """Return what donors lend to a device, at its clock."""
+    return _at_clock(carry_over(lent), shared_clock(lent), kin.clock_hertz)
+
+
 def _at_clock(solution: Solution, stated: float, wanted: float) -> Solution:
     return replace(solution, parameters=at_clock(solution.parameters, stated=stated, wanted=wanted))
 
@@ -228,8 +242,7 @@ def carry_over_errors(donors: tuple[Donor, ...]) -> dict[str, list[tuple[Donor, 
             without=donor.data.device,
         )
         if lent:
-            carried = _at_clock(carry_over(lent), shared_clock(lent), donor.kin.clock_hertz)
-            errors = log_errors(donor.data, carried)
+            errors = log_errors(donor.data, carried_to(donor.kin, lent))
             found.setdefault(donor.data.kind, []).append((donor, errors))
     return found
 

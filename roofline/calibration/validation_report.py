@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from roofline.calibration.few_points import few_points, few_points_markdown
 from roofline.calibration.fitting import quantiles
 from roofline.calibration.operator_accuracy import accuracy_markdown, unseen_devices
 from roofline.calibration.pass_accuracy import score_passes
@@ -36,6 +37,8 @@ Errors are relative, predicted / measured - 1, in percent: signed median, median
 size, mean weighted by measured time. *ideal* is the median size of the error of the datasheet bound.
 *inside* is the share of measurements in the nominal 80 % interval.
 """
+#: Kinds that carry most of a model's time.
+_WITH_FEW_POINTS: Final = ("gemm", "attention_decode", "attention_prefill", "grouped_gemm")
 _COLUMNS: Final = ("rows", "signed", "median", "90 %", "time-weighted", "ideal", "inside")
 
 
@@ -98,6 +101,14 @@ def _operator_sections(donors: list[Donor]) -> Iterator[str]:
         "Every device predicted from the others alone, as one without measurements would be.\n"
     )
     yield accuracy_markdown(unseen_devices(donors))
+    yield (
+        "## Operators, devices with a few points of their own\n\n"
+        "The same, after so many points of the device were measured and fitted with the others as prior, as "
+        "`roofline calibrate --from-table` does: the largest shape, the two smallest, then the farthest in "
+        "shape from all taken. Points and scored rows share no shape family; median size of the error, "
+        "median over softwares and formats.\n"
+    )
+    yield few_points_markdown(few_points(donor for donor in donors if donor.data.kind in _WITH_FEW_POINTS))
 
 
 def _whole_model_sections(result: Validation, classes: dict[str, str]) -> Iterator[str]:
