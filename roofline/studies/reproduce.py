@@ -241,7 +241,13 @@ def _near(scenario: Scenario, claim: Claim) -> Iterator[Citation]:
         "storage_rate": "read",
         "storage_time": "read",
         "transfer": "read",
-        "memory_rate": "bandwidth_limit",
+        "memory_rate": "bandwidth",
+        "neuron_speed": "read",
+        "read_share": "read",
+        "issuer_loss": "issuers",
+        "shared_speed": "bandwidth",
+        "flash_latency": "read",
+        "flash_gain": "read",
     }
     word = wanted.get(str(claim.answer))
     for citation in scenario.citations:
