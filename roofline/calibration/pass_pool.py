@@ -344,6 +344,11 @@ class PooledFit:
             standard_errors={share: self._deviation(share, place) for share in _SHARES},
         )
 
+    @property
+    def cold_s(self) -> float:
+        """Return what the first pass of a process takes more [s]."""
+        return float(np.exp(self._point[len(self._columns)]))
+
     def _deviation(self, share: str, place: Place) -> float:
         """Return the standard deviation of a share's logarithm, unseen levels included."""
         keys = place.keys()

@@ -19,6 +19,10 @@ __all__ = ["build_whole_model_profiles", "lent_band", "measured_band"]
 Array = NDArray[np.float64]
 
 _PHASES: Final = ("decode", "prefill")
+#: Maker and software whose first passes are long, and how their release is called.
+_COLD_ON: Final = ("nvidia", "llama.cpp")
+_COLD_RELEASE: Final = "2023"
+_COLD_SOFTWARE: Final = "llama.cpp (2023-12 to 2024-02, first pass of a process)"
 #: Devices that a source names; more are counted.
 _MOST_NAMES: Final = 12
 #: Runs on every kind of device.
@@ -126,7 +130,21 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
     for name, place in _classes(pool).items():
         made = _lent(pool, away, place)
         profiles[name] = replace(made, device=name.split("/")[1], software=place.framework, date=date)
-    return profiles
+    return profiles | _cold(profiles, pool)
+
+
+def _cold(profiles: Mapping[str, Runtime], pool: PooledFit) -> dict[str, Runtime]:
+    """Return the profiles of a release whose every prompt was the first pass of its process."""
+    makers = {place.family: place.maker for place in pool.places}
+    makers |= {place.device: place.maker for place in pool.places}
+    found: dict[str, Runtime] = {}
+    for name, runtime in profiles.items():
+        shelf, _, software = name.removeprefix("transferred/").rpartition("/")
+        maker = makers.get(shelf) or makers.get(shelf.rsplit("_", 3)[0])
+        if (maker, software) == _COLD_ON:
+            host = replace(runtime.host, per_prompt_s=rounded(pool.cold_s))
+            found[f"{name}_{_COLD_RELEASE}"] = replace(runtime, software=_COLD_SOFTWARE, host=host)
+    return found
 
 
 def _classes(pool: PooledFit) -> dict[str, Place]:

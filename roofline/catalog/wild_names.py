@@ -278,6 +278,7 @@ _RELEASES: Final = (
     (r"vllm\b.*\b2023\b|vllm[ -]v?0\.[0-2]\b", "vllm_2023"),
     (r"vllm[ -]v?0\.[3-5]\b", "vllm_2024"),
     (r"llama\.cpp opencl\b", "llama.cpp_opencl"),
+    (r"llama\.cpp \(late 2023\b", "llama.cpp_2023"),
 )
 
 

@@ -90,6 +90,9 @@ class HostTime:
     per_sequence_s : float
         Time of each sequence in a pass, on its data-parallel rank: scheduler, sampler, and in servers
         what prefills of other requests hold a decode pass up [s].
+    per_prompt_s : float
+        Time of a prefill pass beside its kernels and layers, such as loading kernels at the first pass
+        of a process [s].
     per_handover_s : float
         Where this is the host's processor as an engine: time of waking it for one layer's operators
         and waiting for it, both ways together, beyond moving the hidden states [s].
@@ -110,6 +113,7 @@ class HostTime:
     per_kernel_s: float = 0.0
     per_operation_s: float = 0.0
     per_sequence_s: float = 0.0
+    per_prompt_s: float = 0.0
     per_handover_s: float = 0.0
     composition: Mapping[str, Literal["max", "sum"]] = field(default_factory=dict)
     low: float = 0.0

@@ -223,13 +223,14 @@ class Tally:
         parts, stages = self.microbatches, self.parallelism.pipeline
         far = {layer: _totals(lengths) for layer, lengths in self.far_busy.items()}
         device_s = self._composed(composition, streams, far)
+        alike = _ALIKE.get(phase, phase)
         host_s = (
             host.per_pass_s
+            + (host.per_prompt_s if alike == "prefill" else 0.0)
             + host.per_layer_s * layers
             + host.per_kernel_s * times["kernels"]
             + host.per_sequence_s * sequences / self.parallelism.data
         ) * self.scale.get("host", 1.0)
-        alike = _ALIKE.get(phase, phase)
         composed = host.composition.get(phase, host.composition.get(alike))
         together = device_s + host_s if composed == "sum" else maximum(device_s, host_s)
         ideal_s = self._composed(

@@ -146,6 +146,15 @@ def test_profiles_serve_devices_generations_families_and_strangers(pool):
     assert own.host.spread("decode")[1] <= lent.host.spread("decode")[1]
 
 
+def test_cold_prompts_have_a_release_of_their_own(pool):
+    profiles = build_whole_model_profiles(pool, "")
+
+    cold, usual = (profiles[f"nvidia_rtx_4090/llama.cpp{release}"] for release in ("_2023", ""))
+    assert cold.host.per_prompt_s > usual.host.per_prompt_s == 0.0
+    assert "transferred/nvidia_gddr_any_any_2020/llama.cpp_2023" in profiles
+    assert "apple_m1/llama.cpp_2023" not in profiles
+
+
 def test_experts_and_formats_keep_their_ratio_in_a_profile(pool):
     profile = build_whole_model_profiles(pool, "")["nvidia_rtx_4090/llama.cpp"]
     shares = {(fit.kind, fit.format): fit.parameters["memory_fraction"] for fit in profile.kernels}

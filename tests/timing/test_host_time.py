@@ -43,3 +43,19 @@ def test_a_phase_may_have_quantiles_of_its_own():
     found = iteration_s(per_pass_s=1.0, low=-0.1, high=0.1, high_of={"decode": 0.4})
 
     np.testing.assert_allclose(found.high / found.value, np.exp(0.4), rtol=1e-9)
+
+
+def test_a_prompt_takes_its_own_time_more_and_decode_does_not():
+    plain, cold = (
+        analyze(replace(made, deployment=replace(made.deployment, runtime=runtime)))
+        for made in (scenario(),)
+        for runtime in (
+            replace(
+                made.deployment.runtime, host=HostTime(composition={"prefill": "sum"}, per_prompt_s=seconds)
+            )
+            for seconds in (0.0, 0.5)
+        )
+    )
+
+    np.testing.assert_allclose(cold.prefill.time_s.value - plain.prefill.time_s.value, 0.5, rtol=1e-9)
+    np.testing.assert_allclose(cold.decode.time_s.value, plain.decode.time_s.value, rtol=1e-12)
