@@ -290,7 +290,7 @@ def _room(scenario: Scenario, load: Load, at_once: Array) -> Array:
     return np.where(room < 1.0, at_once, room)
 
 
-#: The share that decodes changes by under 1 % after as many rounds, over the tables of docs/serving.md.
+#: After as many rounds 95 of 100 rows of AIConfigurator's sample stand still, the others move by 6 % at most.
 _ROUNDS: Final = 4
 
 
