@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from roofline.catalog.fits import load_runtime
 from roofline.catalog.hardware import load_device, load_link, load_storage
@@ -14,6 +14,7 @@ from roofline.errors import InvalidSpecError, UnknownNameError
 from roofline.hardware import Device
 from roofline.quantity import replace_at
 from roofline.scenario import Scenario
+from roofline.timing.runtime import Runtime
 
 __all__ = ["on_machine", "on_ring", "ring_of"]
 
@@ -31,6 +32,8 @@ _DESKTOP_KINDS: Final = ("consumer_gpu",)
 _HOST_STORAGE: Final = "nvme_gen3"
 #: The same of a device that the catalogue names no storage of.
 _OWN_STORAGE: Final = "nvme_gen3"
+#: Software whose time to wake the host's processor stands for others'.
+_WAKING: Final = "kt-kernel"
 #: Products per clock of vector instructions for narrow formats over fp32 (AVX-512 FP16, BF16, VNNI).
 _VECTOR_GAIN: Final = {"bf16": 2.0, "fp16": 2.0, "int8": 4.0, "int4": 4.0}
 #: Memory of a computer at home beside its card, and its bandwidth: two channels of DDR4-3200.
@@ -147,8 +150,13 @@ def _sockets(device: Device, sockets: float, policy: OffloadPolicy) -> Device:
     return replace(device, engine=engines, memory=memories)
 
 
-def _runtimes(host: str, policy: OffloadPolicy) -> dict[str, Any]:
-    return {"host.cpu": load_runtime(host, policy.host_software)}
+def _runtimes(host: str, policy: OffloadPolicy) -> dict[str, Runtime]:
+    """The runtime of the host's processor; waking it is kt-kernel's where it has none."""
+    own = load_runtime(host, policy.host_software)
+    if own.host.per_handover_s == 0.0:
+        woken_s = load_runtime(host, _WAKING).host.per_handover_s
+        own = replace(own, host=replace(own.host, per_handover_s=woken_s))
+    return {"host.cpu": own}
 
 
 def _without_matrix_units(device: Device) -> Device:

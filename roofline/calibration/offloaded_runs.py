@@ -28,6 +28,8 @@ from roofline.timing.offloading import (
     computed_on_host,
     experts_on_host,
     fetching_pays_above,
+    layers_on_host,
+    layers_with_experts,
     mapped,
     sizes_of,
     streamed,
@@ -54,6 +56,12 @@ UNSAID_CONTEXT: Final = 64.0
 #: Host time of a layer without graphs: what vLLM took in 2023 on an A100 (calibrate/fits,
 #: nvidia_a100_sxm4_80gb/vllm_2023).
 _EAGER_LAYER_S: Final = 0.5673e-3
+#: llama.cpp's ways of leaving experts to the processor, with how many layers' where that is said.
+_EXPERTS_AWAY: Final = re.compile(
+    r"(?:exps\s*=\s*cpu|--cpu-moe|experts? (?:on|in) (?:the )?(?:cpu|ram|host)|n-cpu-moe\s*=?\s*(\d+))",
+    re.IGNORECASE,
+)
+_LAYERS_NEAR: Final = re.compile(r"(?:-ngl|n[-_]gpu[-_]layers|gpu layers)\s*[=:]?\s*(\d+)", re.IGNORECASE)
 #: Of the output matrix in mixed 4-bit files (llama.cpp, llama_tensor_get_type).
 _HEAD_FORMAT: Final = "q6_k"
 #: What not knowing the host's processor adds to the interval, as a logarithm.
@@ -326,6 +334,10 @@ def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) ->
         share = 0.0 if ratio is None else float(ratio[1]) / 100.0
         rules = experts_on_host(deployment, sizes, near_share=share, fetch_above=above)
         return scenario.replace(deployment=replace(deployment, placement=Placement(rules=rules)))
+    said = f"{row['runtime']} {row['parallelism']} {row['note']}"
+    by_hand = None if deployment.system.host is None else _said_layers(deployment, sizes, said)
+    if policy.way == "layers" and by_hand is not None:
+        return scenario.replace(deployment=replace(deployment, placement=Placement(rules=by_hand)))
     if fits and not policy.keeps_none:
         return scenario
     if deployment.system.host is None:
@@ -333,6 +345,17 @@ def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) ->
     else:
         rules = _with_host(deployment, sizes, policy)
     return scenario.replace(deployment=replace(deployment, placement=Placement(rules=rules)))
+
+
+def _said_layers(deployment: Deployment, sizes: Sizes, said: str) -> tuple[Rule, ...] | None:
+    """Rules of the layers, or of the layers' experts, that a row itself leaves to the host."""
+    layers = float(sum(deployment.model.layer_counts().values()))
+    if sizes.expert_bytes and (found := _EXPERTS_AWAY.search(said)) is not None:
+        away = layers if found[1] is None else min(float(found[1]), layers)
+        mixtures = layers_with_experts(deployment)
+        return experts_on_host(deployment, sizes, layers=min(away, mixtures))
+    found = _LAYERS_NEAR.search(said)
+    return None if found is None else layers_on_host(deployment, near_layers=min(float(found[1]), layers))
 
 
 def _without_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> tuple[Rule, ...]:

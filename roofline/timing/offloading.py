@@ -25,6 +25,7 @@ __all__ = [
     "experts_on_host",
     "fetching_pays_above",
     "layers_on_host",
+    "layers_with_experts",
     "mapped",
     "page_fault",
     "sizes_of",
@@ -227,7 +228,7 @@ def experts_on_host(
     near = next(iter(deployment.system.device.memory))
     away = Piece(engine=_CPU, tiers={"expert_weight": {"host": 1.0}})
     if layers is not None:
-        share = layers / _layers_with_experts(deployment)
+        share = layers / layers_with_experts(deployment)
         return (Rule(pattern="*", reads="expert_weight", layers=share, pieces=(away,)),)
     fitting = _share(sizes.room_bytes - sizes.dense_bytes, sizes.expert_bytes)
     hot = fitting if near_share is None else near_share
@@ -424,7 +425,8 @@ def _fetch(
     )
 
 
-def _layers_with_experts(deployment: Deployment) -> float:
+def layers_with_experts(deployment: Deployment) -> float:
+    """Return how many of a model's layers are mixtures of experts."""
     counts = deployment.model.layer_counts()
     return float(
         sum(

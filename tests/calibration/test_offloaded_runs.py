@@ -103,3 +103,29 @@ def test_what_other_machines_hold_is_skipped_with_the_reason(tmp_path: Path) -> 
     found = predicted(tmp_path, deepseek(runtime="Petals"))
 
     assert "swarm of other machines" in str(found.skipped[0])
+
+
+def test_layers_and_experts_that_a_row_leaves_to_the_host_stay_there(tmp_path: Path) -> None:
+    card = {"device": "RTX 3090 24GB + i9-13900K 128GB DDR5", "metric": "decode_tok_s", "value": 3.0}
+    dense = {**card, "model": "Llama-2-70B", "quant": "Q4_0", "runtime": "llama.cpp"}
+    found = predicted(
+        tmp_path,
+        {**dense, "note": "-ngl 20"},
+        {**dense, "note": "-ngl 40"},
+        {**card, "model": "gpt-oss-120b", "quant": "MXFP4", "runtime": "llama.cpp -ot exps=CPU"},
+    )
+
+    assert list(found.skipped) == [""] * 3
+    assert found.predicted[0] < found.predicted[1]
+    assert found.predicted[2] > 10.0
+
+
+def test_a_ring_of_devices_holds_what_none_of_them_does(tmp_path: Path) -> None:
+    home = {"model": "Llama-3-70B", "quant": "Q4_K_M", "runtime": "prima.cpp", "unit": "ms/token",
+            "metric": "decode_ms_per_token", "value": 700.0, "phase": "decode"}  # fmt: skip
+    ring = "Mac M1 8GB + RTX 3070 laptop + RTX 2080 Ti desktop + Mate 40 Pro"
+    found = predicted(tmp_path, {**home, "device": ring}, {**home, "device": "Mac M1 8GB"})
+
+    assert list(found.skipped) == ["", ""]
+    assert found.predicted[0] < 0.3 * found.predicted[1]
+    assert found.high[0] > 3.0 * found.predicted[0]
