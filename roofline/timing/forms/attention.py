@@ -55,6 +55,8 @@ def split_attention(
     sequence and KV head; the bytes are those of the operator. All keys are visited for every query: a
     causal mask among the new ones is ignored, which overstates the time only where they are a large
     share of the keys.
+    Without ``splits_alone`` several new tokens are split as one is, where FlashAttention-2 splits for a
+    single one: too fast over long keys.
 
     References
     ----------
