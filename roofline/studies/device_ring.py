@@ -37,6 +37,8 @@ class RingDevice:
         A layer on the processor beside the device [s]; None where there is none.
     layer_bytes, cache_bytes : Quantity
         Weights of a layer, and its KV cache at the end of the generation [B].
+    touched_bytes : Quantity or None
+        Weights of a layer that a token reads, where it picks experts [B]; None where it reads all.
     near_bytes, host_bytes : Quantity
         What the device's memory, and that of the processor beside it, leave for layers [B].
     read_bytes_per_s, fault_bytes_per_s : Quantity
@@ -51,6 +53,7 @@ class RingDevice:
     host_s: Quantity | None = None
     layer_bytes: Quantity
     cache_bytes: Quantity = 0.0
+    touched_bytes: Quantity | None = None
     near_bytes: Quantity
     host_bytes: Quantity = 0.0
     read_bytes_per_s: Quantity = 0.0
@@ -68,15 +71,21 @@ class RingDevice:
         near = self.near_layers(layers)
         return near * self.near_s + (layers - near) * (0.0 if self.host_s is None else self.host_s)
 
-    def paged(self, layers: Quantity, paging: Paging) -> tuple[Quantity, Quantity]:
-        """Return the bytes it reads again for each token, and the room that memory has for them [B]."""
+    def paged(self, layers: Quantity, paging: Paging) -> tuple[Quantity, Quantity, Quantity]:
+        """Return what it reads again for each token, memory's room for that, and what exceeds it [B]."""
         alone = self.host_s is None
         lying = layers if alone else layers - self.near_layers(layers)
         capacity = self.near_bytes if alone else self.host_bytes
         room = maximum(capacity - lying * self.cache_bytes, 0.0)
-        excess = maximum(lying * self.layer_bytes - room, 0.0)
-        again = where(excess > 0.0, lying * self.layer_bytes, 0.0) if paging == "mapped" else excess
-        return again, room
+        held = lying * self.layer_bytes
+        excess = maximum(held - room, 0.0)
+        if self.touched_bytes is not None:
+            again = lying * self.touched_bytes * excess / maximum(held, 1e-300)
+        elif paging == "mapped":
+            again = where(excess > 0.0, held, 0.0)
+        else:
+            again = excess
+        return again, room, excess
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,22 +178,24 @@ def ring_time(
 
         ``t = max(sum_m (c_m + n_m + d_m), max_m (c_m + d_m + p_m))``.
 
-    More rounds make windows that fit, and more sending: the piped ring of prima.cpp (Li et al. 2025,
-    arXiv:2504.08791), whose effects these are; the closed form is ours. The first device has embedding and
-    head. Layers are taken to be alike.
+    Of experts a token reads only those it picks, none ahead, and finds the share of them that memory holds,
+    as an LRU cache does under uniform routing. More rounds make windows that fit, and more sending: the
+    piped ring of prima.cpp (Li et al. 2025, arXiv:2504.08791), whose effects these are; the closed form is
+    ours. The first device has embedding and head. Layers are taken to be alike.
     """
     if not devices or len(layers) != len(devices):
         raise InvalidSpecError(f"ring: {len(devices)} devices, but layers for {len(layers)}")
     computed, waited, busy, lacking = [], [], [], []
     for place, (device, count) in enumerate(zip(devices, layers, strict=True)):
-        again, room = device.paged(count, paging)
+        again, room, excess = device.paged(count, paging)
         readable = where(device.read_bytes_per_s > 0.0, again, 0.0)
-        ahead = minimum(readable, rounds * room) if prefetch else 0.0 * readable
+        known = prefetch and device.touched_bytes is None
+        ahead = minimum(readable, rounds * room) if known else 0.0 * readable
         faults = (readable - ahead) / maximum(device.fault_bytes_per_s, 1e-30)
         computed.append(device.compute_s(count) + (device.around_s if place == 0 else 0.0))
         waited.append(faults)
         busy.append(computed[-1] + faults + ahead / maximum(device.read_bytes_per_s, 1e-30))
-        lacking.append(where(device.read_bytes_per_s > 0.0, 0.0, maximum(again - room, 0.0)))
+        lacking.append(where(device.read_bytes_per_s > 0.0, 0.0, excess))
     used = [where(count > 0.0, 1.0, 0.0) for count in layers]
     several = where(total(used) > 1.0, rounds, 0.0)
     send = several * total(device.send_s * here for device, here in zip(devices, used, strict=True))
@@ -293,6 +304,11 @@ def ring_device(
         host_bytes = float(cpu.memory.capacity_bytes["host"])
     if cpu is not None:
         host_s = (_pass_s(cpu) - _around_s(cpu)) / layers
+    tensors = report.decode.bytes_by_tensor
+    looked_up = (
+        0.0 if deployment.model.head.tied else sum(size for layer, size in sizes if layer == "embedding")
+    )
+    read = float(total(tensors.get(name, 0.0) for name in ("weight", "expert_weight"))) + looked_up
     storage = system.storage if storage is None else storage
     message = float(settings.batch) * deployment.model.hidden_size * 2.0
     return RingDevice(
@@ -302,6 +318,7 @@ def ring_device(
         host_s=host_s,
         layer_bytes=(sum(size for _, size in sizes) - around_bytes) / layers,
         cache_bytes=cache / layers,
+        touched_bytes=(read - around_bytes) / layers if "expert_weight" in tensors else None,
         near_bytes=max(
             float(report.memory.capacity_bytes[tier]) - other - (around_bytes if first else 0.0), 0.0
         ),

@@ -76,6 +76,27 @@ def test_what_can_neither_be_held_nor_read_is_told() -> None:
     np.testing.assert_allclose(ring.lacking_bytes[0], 2e9, rtol=1e-12)
 
 
+def test_of_experts_only_those_a_token_picks_are_read() -> None:
+    # 10 GB of layers where 8 fit; a token reads 0.1 of each 1 GB, a fifth of it from storage, none ahead
+    ring = ring_time((replace(SMALL, touched_bytes=0.1e9),), (10.0,))
+
+    np.testing.assert_allclose(ring.read_s, 10 * 0.1e9 * 0.2 / 0.5e9, rtol=1e-12)
+
+
+def test_a_mixture_of_the_catalogue_touches_few_of_its_experts() -> None:
+    device = ring_device(Settings(model="qwen3-30b-a3b", hardware="apple-m1", weights="q4_0"))
+
+    assert device.touched_bytes is not None
+    # 8 of 128 experts and attention: 3 of 30 B parameters
+    assert 0.07 < float(device.touched_bytes / device.layer_bytes) < 0.13
+
+
+def test_pinned_layers_that_cannot_be_read_lack_the_excess() -> None:
+    ring = ring_time((replace(SMALL, read_bytes_per_s=0.0),), (20.0,), paging="pinned")
+
+    np.testing.assert_allclose(ring.lacking_bytes[0], 12e9, rtol=1e-12)
+
+
 def test_tokens_on_their_way_fill_the_ring_up_to_its_busiest_device() -> None:
     ring = ring_time((SMALL, FAST), (4.0, 16.0))
 
