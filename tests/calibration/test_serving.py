@@ -1,6 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ _HEADER = (
 )
 
 
-def _server(**changes: object) -> Server:
+def _server(**changes: Any) -> Server:
     """8 requests in flight of 100 tokens; prefill 0.2 s, decode pass 0.01 s, no pass does both."""
     load = Load(
         concurrency=np.array([8.0]), prompt=np.array([1000.0]), output=np.array([100.0]),

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def _frame(folder: Path, *rows: tuple[str, str, float], device: str = "A100-80GB
 
 def test_a_speed_up_is_that_of_its_technique_at_the_stated_tokens(tmp_path: Path) -> None:
     frame = _frame(tmp_path, ("PLD", "mean_accepted_tokens_per_step", 1.75), ("PLD", "speedup_overall", 1.66))
-    shared = {"model": "vicuna-7b", "hardware": "a100-80gb", "prompt": 512, "output": 256}
+    shared: dict[str, Any] = {"model": "vicuna-7b", "hardware": "a100-80gb", "prompt": 512, "output": 256}
     plain = analyze(**shared, weights="fp16", software="huggingface_sdpa")
     drafted = analyze(
         **shared, weights="fp16", software="huggingface_sdpa", technique=("prompt-lookup:tokens=1.75",)
