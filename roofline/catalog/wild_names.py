@@ -189,6 +189,7 @@ _SPELLINGS: Final = (
     (r"(?:w4a16|w4|int4|4-?bit|q4f16).*(?:g|gs)64\b", "int4_g64"),
     (r"(?:w4a16|w4|int4|4-?bit|q4f16|gptq|awq)", "int4"),
     (r"(?:w3a16|int3|3-?bit|q3f16)", "int3"),
+    (r"i2_s|1\.58", "2_bits"),
 )
 _PER_WEIGHT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:bpw|bits?[ _]per[ _]weight)")
 

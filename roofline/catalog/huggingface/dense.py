@@ -321,3 +321,31 @@ def read_chatglm(config: Config) -> ModelSpec:
     recipe = Recipe(biases=lambda _: Biases(projection=bias))
     spec = decoder(config, recipe)
     return replace(spec, context_tokens=float(config.count("seq_length", default=2048, most=10**9)))
+
+
+def read_bitnet(config: Config) -> ModelSpec:
+    """BitNet b1.58: norms before the last matrix of attention and of the network."""
+    bias = config.flag("attention_bias", default=False)
+    recipe = Recipe(kv_heads=5, biases=lambda _: Biases(projection=bias, output=bias))
+    network = FeedForward(intermediate_size=float(config.count("intermediate_size")), inner_norm=True)
+    heads, _, head_dim = attention_shape(config, recipe)
+    if heads * head_dim != config.count("hidden_size"):
+        config.refuse("head_dim", "hidden_size / num_attention_heads")
+    return decoder(
+        config,
+        recipe,
+        mixers=[replace(mixer, output_norm=True) for mixer in attentions(config, recipe)],
+        feed_forwards=[network] * depth(config),
+    )
+
+
+def read_persimmon(config: Config) -> ModelSpec:
+    """Persimmon: biases everywhere, LayerNorms over queries and keys."""
+    normed = config.flag("qk_layernorm", default=True)
+    recipe = Recipe(
+        norm=LAYER_NORM, grouped=False, gated=False, biases=_all_biases,
+        query_key_norm="head" if normed else "none",
+    )  # fmt: skip
+    config.only("num_key_value_heads")
+    mixers = [replace(mixer, norm_bias=normed) for mixer in attentions(config, recipe)]
+    return decoder(config, recipe, mixers=mixers)

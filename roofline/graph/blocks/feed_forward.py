@@ -42,7 +42,8 @@ def feed_forward_operators(
     else:
         for weight in inward:
             yield from linear(terms, weight.name, (weight,), tokens)
-    # SiLU and product about 5 operations, GELU or ReLU about 4 (Shazeer 2020, arXiv:2002.05202).
+    # SiLU and product about 5 operations, GELU or ReLU about 4 (Shazeer 2020, arXiv:2002.05202); a norm that
+    # reads its gain here is fused, its 4 operations are not counted.
     yield pointwise(
         terms, prefix + "activation", rows=tokens, columns=down.local(terms.parallelism).inputs,
         reads=2.0 if gated else 1.0, writes=1.0, flops_per_element=5.0 if gated else 4.0,
@@ -65,6 +66,8 @@ class FeedForward:
         Biases on all matrices.
     activation : str
         ``fixed``; ``xielu``: a function with two learned numbers (Huang and Schlag 2024, arXiv:2411.13010).
+    inner_norm : bool
+        A norm over the inner activations before the last matrix (BitNet).
     """
 
     kind: Literal["feed_forward"] = "feed_forward"
@@ -72,6 +75,7 @@ class FeedForward:
     gated: bool = True
     bias: bool = False
     activation: Literal["fixed", "xielu"] = "fixed"
+    inner_norm: bool = False
 
     def weights(self, hidden_size: Quantity) -> tuple[Weight, ...]:
         """Return the matrices, and what the activation has learned."""
@@ -81,7 +85,9 @@ class FeedForward:
         return feed_forward_weights(hidden_size, self.intermediate_size, gated=self.gated, bias=self.bias)
 
     def _learned(self) -> tuple[Weight, ...]:
-        return (Weight.vector("activation", 2.0),) if self.activation == "xielu" else ()
+        learned = (Weight.vector("activation", 2.0),) if self.activation == "xielu" else ()
+        norm = (Weight.vector("inner_norm", self.intermediate_size),) if self.inner_norm else ()
+        return (*learned, *norm)
 
     def operators(self, step: Step, terms: Terms) -> Iterable[Operator]:
         """Return the products, the activation and the all-reduce."""

@@ -1,7 +1,7 @@
 """Multi-head, multi-query and grouped-query attention."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from roofline.graph.formats import format_named
@@ -34,6 +34,9 @@ class GroupedQueryAttention:
     query_key_norm : str
         ``head``: one norm of ``head_dim`` for queries and one for keys; ``full``: gains for all heads;
         ``plain``: norms without gains (Llama 4).
+    norm_bias, output_norm : bool
+        Whether norms of queries and keys have biases (Persimmon); a norm over all heads' output before its
+        projection (BitNet).
     projection_bias, output_bias : bool
         Biases of query, key and value, and of the output projection.
     sinks : bool
@@ -64,6 +67,8 @@ class GroupedQueryAttention:
     window: Count | None = None
     chunk: Count | None = None
     query_key_norm: Literal["none", "head", "full", "plain"] = "none"
+    norm_bias: bool = False
+    output_norm: bool = False
     projection_bias: bool = False
     output_bias: bool = False
     sinks: bool = False
@@ -96,6 +101,7 @@ class GroupedQueryAttention:
                 bias=self.output_bias, split="inputs", units=self.heads,
             ),
             *self._norms(),
+            *self._output_norm(),
             *self._sinks(),
         )  # fmt: skip
 
@@ -108,7 +114,13 @@ class GroupedQueryAttention:
         full = self.query_key_norm == "full"
         query = Weight.vector("query_norm", self.head_dim * (self.heads if full else 1.0))
         key = Weight.vector("key_norm", self.head_dim * (self.kv_heads if full else 1.0))
-        return (query,) if self.kv_cache == "earlier" else (query, key)
+        norms = (query,) if self.kv_cache == "earlier" else (query, key)
+        biases = (replace(norm, name=norm.name + "_bias") for norm in norms if self.norm_bias)
+        return (*norms, *biases)
+
+    def _output_norm(self) -> tuple[Weight, ...]:
+        width = self.heads * self._value_dim()
+        return (Weight.vector("output_norm", width),) if self.output_norm else ()
 
     def _sinks(self) -> tuple[Weight, ...]:
         sinks = Weight(
@@ -158,6 +170,11 @@ class GroupedQueryAttention:
             yield pointwise(
                 terms, "output_gate", rows=step.tokens, columns=heads * self._value_dim(),
                 reads=2.0 if self.output_gate else 1.0, writes=1.0, flops_per_element=4.0,
+            )  # fmt: skip
+        if self.output_norm:
+            yield pointwise(
+                terms, "output_norm", kind="norm", rows=step.tokens, columns=heads * self._value_dim(),
+                reads=1.0, writes=1.0, flops_per_element=4.0, weights=self._output_norm(),
             )  # fmt: skip
         yield from linear(terms, "output", (output,), step.tokens)
         yield collective(
