@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.calibration.fitting import fit, log_errors
+from roofline.calibration.fitting import log_errors, refit
 from roofline.calibration.measurement_tables import Measurements
 from roofline.calibration.transfer import Donor, carried_to, lend
 
@@ -73,8 +73,8 @@ def few_points(donors: Iterable[Donor]) -> list[FewPointsRow]:
 
     Notes
     -----
-    The prior is centred on what the other devices lend and as wide as the form's; choices are theirs,
-    as when a table of own measurements is fitted. Points come from three folds of the shape families,
+    The prior is centred on what the other devices lend, whose choices stay, as when a table of own
+    measurements is fitted. Points come from three folds of the shape families,
     the fourth is scored; all four in turn.
     """
     donors = tuple(donors)
@@ -115,7 +115,7 @@ def _medians(donor: Donor, lent: tuple[Donor, ...]) -> tuple[float, ...]:
                 open_rows = donor.data.rows(~held)
                 chosen = np.isin(np.arange(len(open_rows.times_s)), designed(open_rows, count))
                 points = open_rows.rows(chosen)
-                solution = fit(points, centre=start.parameters, choices=(start.choices,))
+                solution = refit(points, start)
             errors[held] = log_errors(donor.data.rows(held), solution)
         found.append(float(np.median(np.abs(np.expm1(-errors)))))
     return tuple(found)

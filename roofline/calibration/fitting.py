@@ -25,6 +25,7 @@ __all__ = [
     "log_errors",
     "predict",
     "quantiles",
+    "refit",
     "robust",
     "rounded",
     "stored_fit",
@@ -277,8 +278,8 @@ _CLIPPED: Final = 0.5
 #: Of more choices than that, rows too few to tell them apart take the first four; others try all on
 #: every n-th row in few steps, and four go on.
 _MOST_CHOICES: Final = 8
-_TRIED_ROWS: Final = 150
-_TRIED_STEPS: Final = 8
+_TRIED_ROWS: Final = 120
+_TRIED_STEPS: Final = 5
 _KEPT_CHOICES: Final = 4
 
 
@@ -312,7 +313,7 @@ def fit(
     Minimises soft-L1 of the logarithmic residual, in units of 0.1, weighted by
     ``clip((t/median t)**0.25, 0.5, 3)`` so that slow kernels, which carry a model's time, count a
     little more, plus the Gaussian prior. Choices are enumerated; the least mean residual, clipped at
-    0.5, wins. Of more than eight, the best four on some 150 rows go on, or the first four where there
+    0.5, wins. Of more than eight, the best four on some 120 rows go on, or the first four where there
     are fewer rows. Standard errors are those of the linearised problem, prior included.
 
     References
@@ -393,6 +394,17 @@ def _solve(
         standard_errors=dict(zip(names, errors.tolist(), strict=True)),
         loss=float(np.mean(np.minimum(misses, _CLIPPED))),
     )
+
+
+def refit(data: Measurements, start: Solution) -> Solution:
+    """Return what few rows of a device make of the parameters that a profile has for it.
+
+    Notes
+    -----
+    The prior is centred on the profile, whose choices stay, and as wide as the form's. Half as wide is no
+    better on devices left out: products 8.4 % with 15 points against 8.3, experts 16.1 against 15.3.
+    """
+    return fit(data, centre=start.parameters, choices=(start.choices,))
 
 
 def log_errors(data: Measurements, solution: Solution) -> Array:

@@ -19,6 +19,7 @@ from roofline.calibration.fitting import (
     log_errors,
     predict,
     quantiles,
+    refit,
     stored_fit,
 )
 from roofline.calibration.measured_files import MeasuredFile, latency_column
@@ -281,7 +282,7 @@ def _prior_scale(data: Measurements, start: Solution | None) -> float:
 def _solve(data: Measurements, start: Solution | None) -> Solution:
     if start is None:
         return fit(data, prior_scale=_prior_scale(data, start))
-    return fit(data, centre=start.parameters, choices=(start.choices,))
+    return refit(data, start)
 
 
 def _left_out(data: Measurements, start: Solution | None) -> Array:
