@@ -97,8 +97,8 @@ def read_measured_file(path: Path) -> MeasuredFile:
     text = _text(path)
     foreign = imported(path, text)
     if foreign is not None:
-        header, records = foreign
-        return _file(path, "whole_models", header, records, list(range(1, len(records) + 1)))
+        header, records, places = foreign
+        return _file(path, "whole_models", header, records, places)
     header, records, lines = read_cells(path, text)
     return _file(path, _schema(path, header), header, records, lines)
 

@@ -148,6 +148,16 @@ def test_a_line_of_a_serving_table_is_two_means_at_its_concurrency(tmp_path: Pat
     assert first["note"].startswith("id 7; own.csv")
 
 
+def test_rows_stand_where_their_line_or_record_does(tmp_path: Path) -> None:
+    line = _line("agg", "own", pool="2,8,1,1,1,8")
+    table, document = tmp_path / "silicon.csv", tmp_path / "served.json"
+    table.write_text(line + line.splitlines()[1] + "\n")
+    document.write_text(json.dumps([_SERVED, _SERVED]))
+
+    assert list(read_measured_file(table).lines) == [2, 2, 3, 3]
+    assert list(read_measured_file(document).lines) == [1] * 4 + [2] * 4
+
+
 def test_inferencex_draws_lengths_from_four_fifths_upwards(tmp_path: Path) -> None:
     """The mean of an even draw from 0.8 to 1 is 0.9."""
     first, _ = _rows(tmp_path, _line("agg", "db-dump/2026-04-27", pool="2,8,1,1,1,8"), "silicon.csv")

@@ -22,19 +22,23 @@ _IMPORTERS: Final = (llama_bench, vllm_serve, aiperf, silicon)
 _IN_CSV: Final = (llama_bench, silicon)
 
 
-def imported(path: Path, text: str) -> tuple[list[str], list[list[str]]] | None:
-    """Return header and rows of a foreign file; None where it is a table of ours.
+def imported(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]] | None:
+    """Return header and rows of a foreign file, and where each stands; None where it is a table of ours.
+
+    Where is the number of the record in a JSON file, the line in a CSV whose rows take one each.
 
     Raises
     ------
     FileFormatError
         If it is JSON, but not an output we know.
     """
-    records = _records(path, text)
-    if records is None:
+    found = _records(path, text)
+    if found is None:
         return None
+    records, first = found
     rows: list[list[str]] = []
-    for number, record in enumerate(records, start=1):
+    places: list[int] = []
+    for number, record in enumerate(records, start=first):
         importer = next((one for one in _IMPORTERS if one.recognises(record)), None)
         if importer is None:
             raise FileFormatError(
@@ -43,23 +47,27 @@ def imported(path: Path, text: str) -> tuple[list[str], list[list[str]]] | None:
             )
         for row in importer.rows(record):
             rows.append([_cell(row.get(name)) for name in COLUMNS])
+            places.append(number)
     if not rows:
         raise FileFormatError(f"{path}: holds no measured speed")
-    return list(COLUMNS), rows
+    return list(COLUMNS), rows, places
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _records(path: Path, text: str) -> Sequence[Mapping[str, Any]] | None:
-    """Return the records of a JSON or JSON-lines text, or of a foreign CSV; None for other CSV."""
+def _records(path: Path, text: str) -> tuple[Sequence[Mapping[str, Any]], int] | None:
+    """Return the records of a JSON or JSON-lines text, or of a foreign CSV, and where the first stands.
+
+    None for other CSV.
+    """
     start = text.lstrip()[:1]
     if start in ("{", "["):
-        return _mappings(path, _json(path, text))
+        return _mappings(path, _json(path, text)), 1
     header = next(csv.reader(StringIO(text)), [])
     if any(one.recognises(dict.fromkeys(header)) for one in _IN_CSV):
-        return list(csv.DictReader(StringIO(text)))
+        return list(csv.DictReader(StringIO(text))), 2
     return None
 
 
