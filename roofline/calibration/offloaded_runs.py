@@ -16,7 +16,6 @@ from roofline.catalog.host_names import Machine, machine_called, memory_limit_in
 from roofline.catalog.offload_policies import OffloadPolicy, policy_called
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
-from roofline.graph.operator import FormatRule
 from roofline.quantity import Quantity
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
@@ -62,8 +61,6 @@ _EXPERTS_AWAY: Final = re.compile(
     re.IGNORECASE,
 )
 _LAYERS_NEAR: Final = re.compile(r"(?:-ngl|n[-_]gpu[-_]layers|gpu layers)\s*[=:]?\s*(\d+)", re.IGNORECASE)
-#: Of the output matrix in mixed 4-bit files (llama.cpp, llama_tensor_get_type).
-_HEAD_FORMAT: Final = "q6_k"
 #: What not knowing the host's processor adds to the interval, as a logarithm.
 _UNKNOWN_HOST: Final = 0.4
 #: Experts of a token that the token before chose as well, beyond chance: an LRU cache of a quarter of
@@ -214,7 +211,7 @@ class OffloadedRuns:
             row["device_count"] = 1.0
         named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
         named["device_count"] = max(float(row["device_count"]), machine.device_count)
-        scenario = _with_experts(_as_one_file(self._named.scenario(named)), row["note"])
+        scenario = _with_experts(self._named.scenario(named), row["note"])
         scenario = _with_workload(_launched(scenario, policy), row, policy)
         if len(ring) > 1:
             scenario, unknown = on_ring(scenario, ring), True
@@ -270,25 +267,6 @@ def _launched(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
     runtime = scenario.deployment.runtime
     host = replace(runtime.host, per_layer_s=_EAGER_LAYER_S, composition={"decode": "sum", "prefill": "sum"})
     return scenario.replace(deployment=replace(scenario.deployment, runtime=replace(runtime, host=host)))
-
-
-def _as_one_file(scenario: Scenario) -> Scenario:
-    """The scenario with embedding and head as llama.cpp's quantiser stores them."""
-    precision = scenario.deployment.precision
-    if not precision.weights.startswith("q") or precision.rules:
-        return scenario
-    head = precision.weights if precision.weights.startswith("q8") else _HEAD_FORMAT
-    rules = (
-        FormatRule(pattern="embedding.*", format=head if _tied(scenario) else precision.weights),
-        FormatRule(pattern="head.*", format=head),
-    )
-    return scenario.replace(
-        deployment=replace(scenario.deployment, precision=replace(precision, rules=rules))
-    )
-
-
-def _tied(scenario: Scenario) -> bool:
-    return bool(scenario.deployment.model.head.tied)
 
 
 def _with_experts(scenario: Scenario, note: str) -> Scenario:
