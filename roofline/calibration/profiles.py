@@ -6,6 +6,7 @@ Run as a module to rebuild the shipped profiles: calibrate/README.md.
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.fitting import cross_validate, fit, kernel_fit, log_errors, quantiles, rounded
-from roofline.calibration.measurement_tables import Age, read_tables, version
+from roofline.calibration.measurement_tables import Age, Measurements, read_tables, version
 from roofline.calibration.pass_fits import read_passes
 from roofline.calibration.pass_pool import fit_pool
 from roofline.calibration.pass_profiles import build_whole_model_profiles
@@ -71,13 +72,15 @@ def fit_donors(folder: Path, devices: tuple[str, ...] = (), *, age: Age = "newes
     age : ``newest`` or ``older``
         Which versions of each software, as `read_tables` has them.
     """
-    donors = []
-    for data in read_tables(folder, devices, age=age):
-        solution = fit(data)
-        families = len(set((data.family % 4).tolist()))
-        errors = cross_validate(data) if families > 1 else log_errors(data, solution)
-        donors.append(Donor(kin=kin_of(data.device), data=data, solution=solution, errors=errors))
-    return donors
+    with ProcessPoolExecutor() as processes:
+        return list(processes.map(_donor, read_tables(folder, devices, age=age)))
+
+
+def _donor(data: Measurements) -> Donor:
+    solution = fit(data)
+    families = len(set((data.family % 4).tolist()))
+    errors = cross_validate(data) if families > 1 else log_errors(data, solution)
+    return Donor(kin=kin_of(data.device), data=data, solution=solution, errors=errors)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
