@@ -138,11 +138,11 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
     summary = (
         f"{table}\n\nMedian error {100 * found.median:.1f} %, signed {100 * found.signed:+.1f} %, {inside}."
     )
-    slowed = sum(point.slowed > SLOWED for point in result.checks)
-    if slowed:
+    other = sum(not 1.0 / SLOWED < point.slowed < SLOWED for point in result.checks)
+    if other:
         summary += (
-            f"\nDoubtful: something slowed this machine by more than {SLOWED - 1:.0%} beside {slowed} of "
-            f"{len(result.checks)} points, against when it was calibrated."
+            f"\nDoubtful: beside {other} of {len(result.checks)} points this machine ran at another speed than "
+            f"when it was calibrated, by more than {SLOWED - 1:.0%}."
         )
     return summary
 
