@@ -141,8 +141,8 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
     other = sum(not 1.0 / SLOWED < point.slowed < SLOWED for point in result.checks)
     if other:
         summary += (
-            f"\nDoubtful: beside {other} of {len(result.checks)} points this machine ran at another speed than "
-            f"when it was calibrated, by more than {SLOWED - 1:.0%}."
+            f"\nDoubtful: beside {other} of {len(result.checks)} points this machine ran at another speed "
+            f"than when it was calibrated, by more than {SLOWED - 1:.0%}."
         )
     return summary
 
