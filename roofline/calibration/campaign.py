@@ -11,6 +11,7 @@ import numpy as np
 
 from roofline.calibration.machine import Machine
 from roofline.calibration.measurement_tables import ROTATED
+from roofline.errors import InvalidSpecError
 
 __all__ = ["COLUMNS", "Campaign", "Chosen", "Point", "Probe", "appended", "first_quartile", "raw_rows"]
 
@@ -155,10 +156,22 @@ class Campaign:
         return path
 
     def start(self, machine: Machine) -> None:
-        """Make the folder and what does not change."""
+        """Make the folder and what does not change.
+
+        Raises
+        ------
+        InvalidSpecError
+            If it holds rows of other software, which is another campaign.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         sources = self.folder / "sources.csv"
-        if not sources.is_file():
+        known = {row["software"] for row in raw_rows(sources)}
+        if known and machine.software not in known:
+            raise InvalidSpecError(
+                f"{self.folder}: was measured with {', '.join(sorted(known))}, and this is "
+                f"{machine.software}: move it away or take another --folder"
+            )
+        if not known:
             text = "src_id,source,source_commit,source_path,software,licence\n"
             sources.write_text(f"{text}0,own measurement,,{self.table.name},{machine.software},\n")
 

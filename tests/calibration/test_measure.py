@@ -151,6 +151,15 @@ def test_points_beside_slow_probes_are_measured_again_and_the_better_row_is_kept
     assert len(campaign.rows()) == 12
 
 
+def test_rows_of_another_version_are_another_campaign(tmp_path: Path) -> None:
+    campaign = Campaign(folder=tmp_path, device="box")
+    campaign.start(_MACHINE)
+    campaign.start(_MACHINE)
+
+    with pytest.raises(InvalidSpecError, match=r"measured with pytorch 2\.0, and this is pytorch 3\.0"):
+        campaign.start(replace(_MACHINE, software="pytorch 3.0"))
+
+
 def test_an_interrupt_keeps_what_was_measured_and_notes_the_run(tmp_path: Path) -> None:
     bench = KernelBench(pytest.importorskip("torch"), _ONE)
     campaign = Campaign(folder=tmp_path, device="box")
