@@ -52,6 +52,16 @@ ALLOWED = {
 }
 
 
+#: Folder of the calibration room -> folders of it that it may import from.
+CALIBRATION_FOLDERS = {
+    "measurements": set[str](),
+    "predictions": {"measurements"},
+    "microbenchmarks": {"measurements"},
+    "fits": {"measurements", "predictions"},
+    "accuracy": {"measurements", "fits"},
+}
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
@@ -84,6 +94,15 @@ def test_a_room_imports_only_from_rooms_above(path: Path) -> None:
     rooms = {name.split(".")[1] for name in imports(path) if name.count(".") >= 1}
 
     assert rooms <= ALLOWED[room_of(path)] | {room_of(path)}
+
+
+@pytest.mark.parametrize("folder", CALIBRATION_FOLDERS)
+def test_folders_of_the_calibration_room_import_one_way(folder: str) -> None:
+    files = (ROOT / "calibration" / folder).rglob("*.py")
+    used = {name.split(".")[2] for path in files for name in imports(path) if "roofline.calibration." in name}
+
+    assert used
+    assert used <= CALIBRATION_FOLDERS[folder] | {folder}
 
 
 def test_no_cycle_between_modules() -> None:

@@ -6,12 +6,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from roofline.calibration.campaign import Campaign
-from roofline.calibration.collective_speed import bus_bytes_per_s, collective_tasks
-from roofline.calibration.fitting import rounded
-from roofline.calibration.host_speed import HOST_TABLE, host_tasks, host_times
-from roofline.calibration.kernel_bench import KernelBench
-from roofline.calibration.link_speed import (
+from roofline.calibration.fits.fitting import rounded
+from roofline.calibration.fits.own_fits import OwnFit, Refused, fit_operators, set_aside, write_fits
+from roofline.calibration.fits.own_speeds import fit_whole_models
+from roofline.calibration.fits.profile_files import profile_text
+from roofline.calibration.measurements.measured_files import read_measured_file
+from roofline.calibration.microbenchmarks.campaign import Campaign
+from roofline.calibration.microbenchmarks.collective_speed import bus_bytes_per_s, collective_tasks
+from roofline.calibration.microbenchmarks.host_speed import HOST_TABLE, host_tasks, host_times
+from roofline.calibration.microbenchmarks.kernel_bench import KernelBench
+from roofline.calibration.microbenchmarks.link_speed import (
     LinkFit,
     cuda_copies,
     fit_host_link,
@@ -19,14 +23,18 @@ from roofline.calibration.link_speed import (
     link_tasks,
     peer_link_file,
 )
-from roofline.calibration.machine import Machine, device_file, import_torch
-from roofline.calibration.measure import Budget, Task, Told, kernel_tasks, measure, refuse_busy, run
-from roofline.calibration.measured_files import read_measured_file
-from roofline.calibration.memory_speed import MemorySpeed, memory_speeds
-from roofline.calibration.own_fits import OwnFit, Refused, fit_operators, set_aside, write_fits
-from roofline.calibration.own_speeds import fit_whole_models
-from roofline.calibration.profiles import profile_text
-from roofline.calibration.storage_speed import (
+from roofline.calibration.microbenchmarks.machine import Machine, device_file, import_torch
+from roofline.calibration.microbenchmarks.measure import (
+    Budget,
+    Task,
+    Told,
+    kernel_tasks,
+    measure,
+    refuse_busy,
+    run,
+)
+from roofline.calibration.microbenchmarks.memory_speed import MemorySpeed, memory_speeds
+from roofline.calibration.microbenchmarks.storage_speed import (
     StorageFit,
     StorageSpeed,
     fit_storage,

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from roofline.calibration.campaign import Campaign, Probe, first_quartile
-from roofline.calibration.kernel_bench import KernelBench
-from roofline.calibration.machine import Machine, import_torch
-from roofline.calibration.scores import Score, score
-from roofline.calibration.small_decoder import DECODER, SmallDecoder, predicted_report
+from roofline.calibration.accuracy.scores import Score, score
+from roofline.calibration.microbenchmarks.campaign import Campaign, Probe, first_quartile
+from roofline.calibration.microbenchmarks.kernel_bench import KernelBench
+from roofline.calibration.microbenchmarks.machine import Machine, import_torch
+from roofline.calibration.microbenchmarks.small_decoder import DECODER, SmallDecoder, predicted_report
 from roofline.catalog.files import folders
 from roofline.errors import InvalidSpecError, UnknownNameError
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from roofline.calibration.measured_files import MeasuredFile, read_measured_file
-from roofline.calibration.operator_predictions import predict_operators
-from roofline.calibration.predictions import Predictions
-from roofline.calibration.scores import Score, score
-from roofline.calibration.whole_model_predictions import predict_whole_models
+from roofline.calibration.accuracy.scores import Score, score
+from roofline.calibration.measurements.measured_files import MeasuredFile, read_measured_file
+from roofline.calibration.predictions.operator_predictions import predict_operators
+from roofline.calibration.predictions.predictions import Predictions
+from roofline.calibration.predictions.whole_model_predictions import predict_whole_models
 from roofline.errors import FileFormatError
 
 if TYPE_CHECKING:

@@ -12,15 +12,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.calibration.few_points import few_points, few_points_markdown
-from roofline.calibration.fitting import quantiles
-from roofline.calibration.operator_accuracy import accuracy_markdown, unseen_devices
-from roofline.calibration.pass_accuracy import score_passes
-from roofline.calibration.pass_fits import read_passes
-from roofline.calibration.pass_pool import PooledFit, fit_pool
-from roofline.calibration.profiles import fit_donors
-from roofline.calibration.scores import Score, score
-from roofline.calibration.transfer import Donor
+from roofline.calibration.accuracy.few_points import few_points, few_points_markdown
+from roofline.calibration.accuracy.operator_accuracy import accuracy_markdown, unseen_devices
+from roofline.calibration.accuracy.pass_accuracy import score_passes
+from roofline.calibration.accuracy.scores import Score, score
+from roofline.calibration.fits.fitting import quantiles
+from roofline.calibration.fits.pass_fits import read_passes
+from roofline.calibration.fits.pass_pool import PooledFit, fit_pool
+from roofline.calibration.fits.profiles import fit_donors
+from roofline.calibration.fits.transfer import Donor
 from roofline.calibration.validate import Validation, validate
 
 __all__ = ["report_text"]

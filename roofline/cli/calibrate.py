@@ -14,8 +14,8 @@ from roofline.errors import InvalidSpecError
 
 if TYPE_CHECKING:
     from roofline.calibration.calibrate import Calibrated, CalibratedStorage
-    from roofline.calibration.measure import Told
-    from roofline.calibration.own_fits import OwnFit
+    from roofline.calibration.fits.own_fits import OwnFit
+    from roofline.calibration.microbenchmarks.measure import Told
 
 __all__ = ["EXAMPLES", "run"]
 
@@ -97,7 +97,7 @@ def run(
         said = {"device": device, "quant": weights}
         made = calibrate_table(from_table, own, {key: text for key, text in said.items() if text})
     else:
-        from roofline.calibration.machine import this_machine
+        from roofline.calibration.microbenchmarks.machine import this_machine
 
         machine = this_machine(None if engine is None else engine.value)
         with _measuring() as told:
@@ -145,7 +145,7 @@ def _measuring() -> Iterator["Told"]:
 def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: Format) -> str:
     """Measure storage, write its file, and show rates and fit."""
     from roofline.calibration.calibrate import THIS_MACHINE, calibrate_storage
-    from roofline.calibration.machine import this_machine
+    from roofline.calibration.microbenchmarks.machine import this_machine
     from roofline.catalog.hardware import load_device
     from roofline.cli.tables import quantity, render_table
 

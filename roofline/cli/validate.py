@@ -100,7 +100,7 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
     from dataclasses import asdict
 
     from roofline.calibration.calibrate import THIS_MACHINE
-    from roofline.calibration.machine import this_machine
+    from roofline.calibration.microbenchmarks.machine import this_machine
     from roofline.calibration.self_check import SLOWED, self_check
     from roofline.cli.tables import quantity, render_table
 

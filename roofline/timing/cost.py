@@ -84,9 +84,7 @@ class Cost:
         return total((self.compute_s, self.memory_s, *self.transfer_s.values()))
 
 
-def arithmetic(
-    engine: Engine, format: str, runs_as: Mapping[str, str] | None = None
-) -> tuple[str, Quantity]:
+def arithmetic(engine: Engine, format: str, runs_as: Mapping[str, str] | None = None) -> tuple[str, Quantity]:
     """Return the format an engine really multiplies in, and its dense peak [FLOP/s].
 
     An engine that lacks a format runs the next wider one it has; the accumulate format is fp32 or

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 
 from roofline.calibration.calibrate import calibrate_table
-from roofline.calibration.campaign import Campaign, Point
-from roofline.calibration.collective_speed import bus_bytes_per_s, collective_points, collective_tasks
-from roofline.calibration.machine import Machine
-from roofline.calibration.measure import Budget
+from roofline.calibration.microbenchmarks.campaign import Campaign, Point
+from roofline.calibration.microbenchmarks.collective_speed import (
+    bus_bytes_per_s,
+    collective_points,
+    collective_tasks,
+)
+from roofline.calibration.microbenchmarks.machine import Machine
+from roofline.calibration.microbenchmarks.measure import Budget
 from roofline.errors import InvalidSpecError
 
 pytest.importorskip("pandas")
@@ -71,7 +75,7 @@ def test_one_rank_talks_to_nobody(tmp_path: Path) -> None:
 
 def test_an_unknown_collective_has_no_call() -> None:
     torch = pytest.importorskip("torch")
-    from roofline.calibration.collective_speed import message_times
+    from roofline.calibration.microbenchmarks.collective_speed import message_times
 
     with pytest.raises(ValueError, match="process group"):
         message_times(torch, "cpu", Point(op="allreduce", dtype="bf16", shape={"world": 2, "bytes": 16}))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from roofline.calibration.calibrate import calibrate_machine
-from roofline.calibration.campaign import Point, Probe
-from roofline.calibration.designed_points import designed_points
-from roofline.calibration.kernel_bench import KernelBench
-from roofline.calibration.link_speed import cuda_copies
-from roofline.calibration.machine import Machine, this_machine, wait_for
+from roofline.calibration.microbenchmarks.campaign import Point, Probe
+from roofline.calibration.microbenchmarks.designed_points import designed_points
+from roofline.calibration.microbenchmarks.kernel_bench import KernelBench
+from roofline.calibration.microbenchmarks.link_speed import cuda_copies
+from roofline.calibration.microbenchmarks.machine import Machine, this_machine, wait_for
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pandas")
@@ -112,7 +112,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> _Torch:
     """Stand-in for a machine with one device."""
     fake = _Torch()
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    for module in ("machine", "calibrate", "self_check", "small_decoder"):
+    for module in ("microbenchmarks.machine", "microbenchmarks.small_decoder", "calibrate", "self_check"):
         monkeypatch.setattr(f"roofline.calibration.{module}.import_torch", lambda: fake)
     return fake
 
@@ -184,7 +184,9 @@ def test_the_machine_is_probed_with_waits_around_each_pass(
     device: _Torch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = (Point(op="gemm", dtype="bf16", shape={"m": 1, "n": 8, "k": 8}), 2**10)
-    monkeypatch.setattr("roofline.calibration.kernel_bench._PROBES", {True: small, False: small})
+    monkeypatch.setattr(
+        "roofline.calibration.microbenchmarks.kernel_bench._PROBES", {True: small, False: small}
+    )
     probe = KernelBench(device, replace(_GPU, memory_bytes=2.0**20)).probe()
 
     assert min(probe.product_s, probe.read_s) > 0.0
@@ -205,9 +207,9 @@ def test_a_whole_calibration_of_a_device_writes_fits_and_its_link(
 ) -> None:
     """Times are made up from the device's own peaks, since the processor behind it has others."""
     monkeypatch.setenv("ROOFLINE_CATALOG", str(tmp_path))
-    monkeypatch.setattr("roofline.calibration.host_speed.SmallDecoder", _TinyDecoder)
+    monkeypatch.setattr("roofline.calibration.microbenchmarks.host_speed.SmallDecoder", _TinyDecoder)
     monkeypatch.setattr(
-        "roofline.calibration.measure.designed_points",
+        "roofline.calibration.microbenchmarks.measure.designed_points",
         lambda machine, formats: designed_points(machine, formats)[::2],
     )
     monkeypatch.setattr(KernelBench, "time", _made_up)

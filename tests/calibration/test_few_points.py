@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from roofline.calibration.few_points import POINTS, designed, few_points, few_points_markdown
-from roofline.calibration.fitting import fit, form_of, predict
-from roofline.calibration.measurement_tables import Measurements
-from roofline.calibration.transfer import Donor, Kin
+from roofline.calibration.accuracy.few_points import POINTS, designed, few_points, few_points_markdown
+from roofline.calibration.fits.fitting import fit, form_of, predict
+from roofline.calibration.fits.transfer import Donor, Kin
+from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.timing.forms import Ceilings, Work
 
 KIN = Kin(family="nvidia_hbm", architecture="hopper", segment="professional", year=2022)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from roofline.calibration.fitting import cross_validate, fit, form_of, kernel_fit, predict, quantiles
-from roofline.calibration.measurement_tables import Measurements
-from roofline.calibration.profiles import build_profiles, profile_text
-from roofline.calibration.transfer import Donor, Kin, carry_over, lend
+from roofline.calibration.fits.fitting import cross_validate, fit, form_of, kernel_fit, predict, quantiles
+from roofline.calibration.fits.profile_files import profile_text
+from roofline.calibration.fits.profiles import build_profiles
+from roofline.calibration.fits.transfer import Donor, Kin, carry_over, lend
+from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.catalog.sourced import validated
 from roofline.timing.forms import Ceilings, Work
 from roofline.timing.runtime import Runtime

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from roofline.calibration.importers import COLUMNS
-from roofline.calibration.measured_files import read_measured_file
+from roofline.calibration.measurements.importers import COLUMNS
+from roofline.calibration.measurements.measured_files import read_measured_file
 from roofline.calibration.validate import validate
 from roofline.errors import FileFormatError
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.link_speed import (
+from roofline.calibration.microbenchmarks.link_speed import (
     Copies,
     LinkFit,
     cuda_copies,

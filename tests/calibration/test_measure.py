@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from roofline.calibration.campaign import Campaign, Point, Probe
-from roofline.calibration.designed_points import designed_points
-from roofline.calibration.kernel_bench import KernelBench
-from roofline.calibration.machine import Machine, device_file
-from roofline.calibration.measure import Budget, Task, kernel_tasks, measure, refuse_busy
+from roofline.calibration.microbenchmarks.campaign import Campaign, Point, Probe
+from roofline.calibration.microbenchmarks.designed_points import designed_points
+from roofline.calibration.microbenchmarks.kernel_bench import KernelBench
+from roofline.calibration.microbenchmarks.machine import Machine, device_file
+from roofline.calibration.microbenchmarks.measure import Budget, Task, kernel_tasks, measure, refuse_busy
 from roofline.errors import InvalidSpecError
 
 _MACHINE = Machine(
@@ -210,7 +210,7 @@ def test_a_spent_budget_begins_nothing(tmp_path: Path) -> None:
 
 
 def test_a_busy_processor_is_refused_unless_one_insists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roofline.calibration.measure.busy_fraction", lambda: 0.9)
+    monkeypatch.setattr("roofline.calibration.microbenchmarks.measure.busy_fraction", lambda: 0.9)
 
     with pytest.raises(InvalidSpecError, match="others use 90%"):
         refuse_busy(_MACHINE, False)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from roofline.calibration import measured_work
-from roofline.calibration.measurement_tables import completed, describe
+from roofline.calibration.measurements import measured_work
+from roofline.calibration.measurements.operator_tables import completed, describe
 from roofline.catalog.hardware import load_device
 
 pd = pytest.importorskip("pandas")

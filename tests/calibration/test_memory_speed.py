@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from roofline.calibration.calibrate import calibrate_table
-from roofline.calibration.memory_speed import memory_speeds
+from roofline.calibration.microbenchmarks.memory_speed import memory_speeds
 
 
 def test_a_copy_moves_each_byte_twice_and_a_read_once() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofline.calibration.measured_files import read_measured_file
-from roofline.calibration.predictions import Predictions
-from roofline.calibration.whole_model_predictions import predict_whole_models
+from roofline.calibration.measurements.measured_files import read_measured_file
+from roofline.calibration.predictions.predictions import Predictions
+from roofline.calibration.predictions.whole_model_predictions import predict_whole_models
 
 HEADER = (
     "device,device_count,device_class,model,params_total_b,params_active_b,quant,bits_per_weight,runtime,"

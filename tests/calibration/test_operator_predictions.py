@@ -1,6 +1,6 @@
 import pytest
 
-from roofline.calibration.operator_predictions import runtime_near
+from roofline.calibration.predictions.operator_predictions import runtime_near
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from roofline.calibration.calibrate import calibrate_table
-from roofline.calibration.measured_files import read_measured_file
+from roofline.calibration.measurements.measured_files import read_measured_file
 from roofline.calibration.validate import validate
 from roofline.catalog.fits import load_runtime
 from roofline.errors import InvalidSpecError
@@ -36,7 +36,7 @@ def _table(folder: Path, shapes: list[tuple[int, int, int]], slower: float = 1.3
 
 
 def validate_one(header: str, row: str, folder: Path) -> float:
-    from roofline.calibration.operator_predictions import predict_operators
+    from roofline.calibration.predictions.operator_predictions import predict_operators
 
     path = folder / "one.csv"
     path.write_text(f"{header}\n{row}\n")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from roofline.calibration.pass_fits import Passes, fit_passes, pass_runtime
+from roofline.calibration.fits.pass_fits import Passes, fit_passes, pass_runtime
 
 
 def passes(device="nvidia_rtx_4090", software="llama.cpp 1", memory=0.9, q4_compute=0.2, noise=0.0):

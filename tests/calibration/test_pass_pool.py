@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from roofline.calibration.pass_accuracy import score_passes
-from roofline.calibration.pass_fits import Passes
-from roofline.calibration.pass_pool import Place, fit_pool
-from roofline.calibration.pass_profiles import build_whole_model_profiles, lent_band, measured_band
+from roofline.calibration.accuracy.pass_accuracy import score_passes
+from roofline.calibration.fits.pass_fits import Passes
+from roofline.calibration.fits.pass_pool import Place, fit_pool
+from roofline.calibration.fits.pass_profiles import build_whole_model_profiles, lent_band, measured_band
 
 DEVICES = ("nvidia_rtx_4090", "nvidia_rtx_4080", "nvidia_rtx_3090", "apple_m3_pro", "apple_m1")
 

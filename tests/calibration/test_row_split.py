@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.row_split import RowSplit
+from roofline.calibration.predictions.row_split import RowSplit
 from roofline.calibration.validate import validate
 from roofline.catalog.models import load_model
 from roofline.errors import InvalidSpecError

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofline.calibration.campaign import Campaign, Point, Probe
-from roofline.calibration.host_speed import HOST_TABLE, fit_host_line, host_tasks, host_times
-from roofline.calibration.machine import Machine
-from roofline.calibration.profiles import profile_text
+from roofline.calibration.fits.profile_files import profile_text
+from roofline.calibration.microbenchmarks.campaign import Campaign, Point, Probe
+from roofline.calibration.microbenchmarks.host_speed import HOST_TABLE, fit_host_line, host_tasks, host_times
+from roofline.calibration.microbenchmarks.machine import Machine
+from roofline.calibration.microbenchmarks.small_decoder import DECODER, predicted_report
 from roofline.calibration.self_check import self_check
-from roofline.calibration.small_decoder import DECODER, predicted_report
 from roofline.catalog.fits import load_runtime
 from roofline.errors import InvalidSpecError
 
@@ -109,7 +109,7 @@ def test_host_times_are_kept_and_those_of_a_processor_hold_no_kernels(profile: P
 
 def test_a_decoder_of_transformers_runs() -> None:
     pytest.importorskip("transformers")
-    from roofline.calibration.small_decoder import SmallDecoder
+    from roofline.calibration.microbenchmarks.small_decoder import SmallDecoder
 
     config = {**DECODER, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2,
               "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 64, "num_hidden_layers": 1}  # fmt: skip

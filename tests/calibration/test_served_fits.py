@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from roofline.calibration.served_fits import Iterations, fit_host, lent_hosts, needed_spread
+from roofline.calibration.fits.served_fits import Iterations, fit_host, lent_hosts, needed_spread
 from roofline.timing.runtime import HostTime, Runtime
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from roofline.calibration.parallelism_names import pools_of
-from roofline.calibration.serving import CLOSED_LOOP_REQUESTS, Load, Pools, Server
+from roofline.calibration.predictions.parallelism_names import pools_of
+from roofline.calibration.predictions.serving import CLOSED_LOOP_REQUESTS, Load, Pools, Server
 from roofline.calibration.validate import validate
 from roofline.errors import InvalidSpecError
 

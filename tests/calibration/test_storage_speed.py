@@ -7,7 +7,12 @@ import pytest
 
 from roofline.api import analyze
 from roofline.calibration.calibrate import calibrate_storage
-from roofline.calibration.storage_speed import StorageSpeed, fit_storage, storage_speeds, storage_tasks
+from roofline.calibration.microbenchmarks.storage_speed import (
+    StorageSpeed,
+    fit_storage,
+    storage_speeds,
+    storage_tasks,
+)
 from roofline.catalog.hardware import load_system
 from roofline.errors import InvalidSpecError
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from roofline.calibration.fitting import FITTED_FORMS, Solution
-from roofline.calibration.measurement_tables import Measurements
-from roofline.calibration.transfer import Donor, Kin, carried_fit, carry_over, lend
+from roofline.calibration.fits.fitting import FITTED_FORMS, Solution
+from roofline.calibration.fits.transfer import Donor, Kin, carried_fit, carry_over, lend
+from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.timing.forms import Ceilings, Work
 
 HOPPER = Kin(family="nvidia_hbm", architecture="hopper", segment="professional", year=2022, clock_hertz=2e9)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.measured_files import read_measured_file
+from roofline.calibration.measurements.measured_files import read_measured_file
 from roofline.calibration.validate import RESULT_COLUMNS, Validation, validate
 from roofline.errors import FileFormatError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from roofline.api import analyze
-from roofline.calibration.parallelism_names import degrees_of
+from roofline.calibration.predictions.parallelism_names import degrees_of
 from roofline.calibration.validate import Validation, validate
 from roofline.errors import InvalidSpecError
 

@@ -81,7 +81,7 @@ def test_without_a_folder_the_two_ways_to_name_one_are_told(
 
 def test_a_busy_machine_is_refused(roofline: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    monkeypatch.setattr("roofline.calibration.measure.busy_fraction", lambda: 2.0)
+    monkeypatch.setattr("roofline.calibration.microbenchmarks.measure.busy_fraction", lambda: 2.0)
     outcome = roofline("roofline calibrate --engine cpu")
 
     assert (outcome.status, outcome.out) == (2, "")

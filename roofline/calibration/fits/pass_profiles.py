@@ -1,0 +1,239 @@
+"""Profiles of software that only whole models were timed of: of measured devices, and of all others."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roofline.calibration.fits.fitting import rounded
+from roofline.calibration.fits.pass_fits import RUNS_AS
+from roofline.calibration.fits.pass_pool import EXPONENT, Place, PooledFit, Reached
+from roofline.catalog.hardware import load_device
+from roofline.provenance import Basis
+from roofline.timing.runtime import HostTime, KernelFit, Runtime
+
+__all__ = ["build_whole_model_profiles", "lent_band", "measured_band"]
+
+Array = NDArray[np.float64]
+
+_PHASES: Final = ("decode", "prefill")
+#: Maker and software whose first passes are long, and how their release is called.
+_COLD_ON: Final = ("nvidia", "llama.cpp")
+_COLD_RELEASE: Final = "2023"
+_COLD_SOFTWARE: Final = "llama.cpp (2023-12 to 2024-02, first pass of a process)"
+#: Devices that a source names; more are counted.
+_MOST_NAMES: Final = 12
+#: Runs on every kind of device.
+_EVERYWHERE: Final = "llama.cpp"
+#: Errors elsewhere count as much as so many rows of a device, or so many devices of a class.
+_SHARED_ROWS: Final = 4.0
+_SHARED_DEVICES: Final = 4.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Errors:
+    """Errors of a phase on one device: its rows share the weight of one."""
+
+    place: Place
+    phase: str
+    values: Array
+
+
+def _quantiles(values: Array, weights: Array) -> tuple[float, float]:
+    """Return the 10 % and 90 % quantiles of weighted errors, around zero."""
+    order = np.argsort(values)
+    shares = np.cumsum(weights[order]) - weights[order] / 2.0
+    low, high = np.interp((0.1, 0.9), shares / np.sum(weights), values[order])
+    return min(float(low), 0.0), max(float(high), 0.0)
+
+
+def _mixed(own: list[tuple[Array, float]], everyone: list[Array], shared: float) -> tuple[float, float]:
+    """Return the band of own errors with their weights, drawn towards everyone's.
+
+    Everyone's have the weight `shared` in all, each device the same, and count with either sign.
+    """
+    told = [values for values in everyone if len(values)]
+    parts = [(values, np.full(len(values), weight / len(values))) for values, weight in own if len(values)]
+    for values in told:
+        both = np.concatenate((values, -values))
+        parts.append((both, np.full(len(both), shared / len(told) / len(both))))
+    if not parts:
+        return 0.0, 0.0
+    return _quantiles(*(np.concatenate(side) for side in zip(*parts, strict=True)))
+
+
+def measured_band(own: Array, everyone: list[Array]) -> tuple[float, float]:
+    """Return the 10 % and 90 % log-quantiles of a device's passes, from its errors without a model.
+
+    Parameters
+    ----------
+    own : ndarray
+        Of the device.
+    everyone : list of ndarray
+        Of all devices: they decide where rows are few.
+    """
+    return _mixed([(own, float(len(own)))], everyone, _SHARED_ROWS)
+
+
+def lent_band(kin: list[Array], everyone: list[Array]) -> tuple[float, float]:
+    """Return the 10 % and 90 % log-quantiles of passes of an unseen device.
+
+    Parameters
+    ----------
+    kin, everyone : list of ndarray
+        Errors without the device, of each device of its class and of each device there is.
+
+    Notes
+    -----
+    Wider by ``sqrt(1 + 1/n)`` over n kin, as the spread of one more draw is.
+    """
+    low, high = _mixed([(values, 1.0) for values in kin], everyone, _SHARED_DEVICES)
+    wider = float(np.sqrt(1.0 + 1.0 / max(len(kin), 1)))
+    return wider * low, wider * high
+
+
+def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]:
+    """Return the profiles that whole-model speeds support, by path below the fits folder.
+
+    Notes
+    -----
+    A family lends each software that runs on it: to every generation of it that was timed, and to the
+    rest. Devices of families that lend nothing get what all have in common, with the spread between
+    devices.
+    """
+    profiles: dict[str, Runtime] = {}
+    kept = [
+        _Errors(place=place, phase=phase, values=errors[part.phase == phase])
+        for part, place, errors in zip(pool.passes, pool.places, pool.without_model, strict=True)
+        for phase in _PHASES
+    ]
+    away = [
+        _Errors(place=place, phase=phase, values=errors[part.phase == phase])
+        for part, place, errors in zip(pool.passes, pool.places, pool.without_device, strict=True)
+        for phase in _PHASES
+    ]
+    everyone = {phase: [one.values for one in kept if one.phase == phase] for phase in _PHASES}
+    for part, place in zip(pool.passes, pool.places, strict=True):
+        bands = {
+            one.phase: measured_band(one.values, everyone[one.phase]) for one in kept if one.place == place
+        }
+        made = _runtime(
+            pool.reached(place), bands, framework=place.framework, basis="measured",
+            points=len(part.measured_s), source=part.source, engine=part.engine,
+            prefilled="prefill" in part.phase,
+        )  # fmt: skip
+        profiles[f"{place.device}/{place.framework}"] = replace(
+            made, device=place.device, software=part.software, date=date
+        )
+    for name, place in _classes(pool).items():
+        made = _lent(pool, away, place)
+        profiles[name] = replace(made, device=name.split("/")[1], software=place.framework, date=date)
+    return profiles | _cold(profiles, pool)
+
+
+def _cold(profiles: Mapping[str, Runtime], pool: PooledFit) -> dict[str, Runtime]:
+    """Return the profiles of a release whose every prompt was the first pass of its process."""
+    makers = {place.family: place.maker for place in pool.places}
+    makers |= {place.device: place.maker for place in pool.places}
+    found: dict[str, Runtime] = {}
+    for name, runtime in profiles.items():
+        shelf, _, software = name.removeprefix("transferred/").rpartition("/")
+        maker = makers.get(shelf) or makers.get(shelf.rsplit("_", 3)[0])
+        if (maker, software) == _COLD_ON:
+            host = replace(runtime.host, per_prompt_s=rounded(pool.cold_s))
+            found[f"{name}_{_COLD_RELEASE}"] = replace(runtime, software=_COLD_SOFTWARE, host=host)
+    return found
+
+
+def _classes(pool: PooledFit) -> dict[str, Place]:
+    """Return every path that gets a profile without a device of its own, and its place in the pool."""
+    found: dict[str, Place] = {}
+    years: dict[tuple[str, str], int] = {}
+    for place in pool.places:
+        device = load_device(place.device).value
+        for generation in (place.architecture, "any"):
+            key = place.family, generation
+            years[key] = min(years.get(key, device.year), device.year)
+    for place in pool.places:
+        known = replace(place, device="")
+        for (family, generation), year in years.items():
+            if family == place.family:
+                at = replace(known, architecture="" if generation == "any" else generation)
+                found[f"transferred/{family}_any_{generation}_{year}/{place.framework}"] = at
+    for software in (_EVERYWHERE, "generic"):
+        found[f"transferred/any_professional_any_2024/{software}"] = Place(framework=software)
+    return found
+
+
+def _lent(pool: PooledFit, away: list[_Errors], place: Place) -> Runtime:
+    """Return what a place without a device of its own is lent."""
+
+    def alike(*same: Callable[[Place], str]) -> list[Place]:
+        return [other for other in pool.places if all(key(other) == key(place) for key in same)]
+
+    kin = alike(lambda one: one.framework, lambda one: one.family)
+    lenders = kin or alike(lambda one: one.framework) or list(pool.places)
+    bands = {}
+    for phase in _PHASES:
+        own = [one for one in away if one.phase == phase]
+        bands[phase] = lent_band([one.values for one in own if one.place in kin], [one.values for one in own])
+    parts = [part for part, other in zip(pool.passes, pool.places, strict=True) if other in lenders]
+    names = sorted({part.device for part in parts})
+    told = ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} devices"
+    return _runtime(
+        pool.reached(place), bands, framework=place.framework, basis="transferred",
+        points=sum(len(part.measured_s) for part in parts), source=f"carried over from {told}",
+        engine=parts[0].engine if kin else "", prefilled=any("prefill" in part.phase for part in parts),
+    )  # fmt: skip
+
+
+def _runtime(
+    reached: Reached, bands: Mapping[str, tuple[float, float]], *, framework: str, basis: Basis,
+    points: int, source: str, engine: str, prefilled: bool,
+) -> Runtime:  # fmt: skip
+    source += ": whole-model speeds at batch 1" + ("" if prefilled else "; compute_fraction is an estimate")
+    deviations = {
+        name: rounded(reached.standard_errors[name]) for name in ("memory_fraction", "compute_fraction")
+    }
+
+    def kernel(kind: str, format: str, shares: Mapping[str, float]) -> KernelFit:
+        return KernelFit(
+            kind=kind,
+            format=format,
+            form="overhead_roofline",
+            parameters={**{name: rounded(value) for name, value in shares.items()}, "t0_s": 0.0},
+            choices={"exponent": EXPONENT},
+            standard_errors=deviations,
+            low=0.0,
+            high=0.0,
+            basis=basis,
+            points=points,
+            source=source,
+        )
+
+    kernels = [kernel("*", "*", reached.other), kernel("gemm", "*", reached.product)]
+    kernels.append(kernel("grouped_gemm", "*", reached.experts))
+    for format, shares in reached.by_format.items():
+        kernels.append(kernel("gemm", format, shares))
+        of_experts = {
+            name: value * reached.experts[name] / reached.product[name] for name, value in shares.items()
+        }
+        kernels.append(kernel("grouped_gemm", format, of_experts))
+    return Runtime(
+        device="",
+        software="",
+        kernels=tuple(kernels),
+        engine=engine,
+        runs_as=RUNS_AS.get(framework, {}),
+        host=HostTime(
+            per_layer_s=rounded(reached.per_layer_s),
+            composition={"decode": "sum", "prefill": "sum"},
+            low_of={phase: rounded(low) for phase, (low, _) in bands.items()},
+            high_of={phase: rounded(high) for phase, (_, high) in bands.items()},
+            basis=basis,
+            points=points,
+            source=source,
+        ),
+    )

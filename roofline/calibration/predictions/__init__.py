@@ -1,0 +1,1 @@
+"""What the product predicts for each row of a measurement table, or why it cannot."""

@@ -1,0 +1,399 @@
+"""Scenarios of runs whose model exceeds the device's memory, placed as their runtime would."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roofline.analysis import analyze, analyze_decode
+from roofline.calibration.predictions.named_scenarios import NamedScenarios
+from roofline.calibration.predictions.offloaded_machines import on_machine, on_ring, ring_of
+from roofline.calibration.predictions.predictions import Predictions
+from roofline.catalog.host_names import Machine, machine_called, memory_limit_in
+from roofline.catalog.offload_policies import OffloadPolicy, policy_called
+from roofline.errors import InvalidSpecError, RooflineError
+from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
+from roofline.quantity import Quantity
+from roofline.scenario import Scenario
+from roofline.timing.deployment import Deployment
+from roofline.timing.expert_cache import ExpertCache
+from roofline.timing.offloading import (
+    Sizes,
+    cached,
+    caches_of_host,
+    computed_on_host,
+    experts_on_host,
+    fetching_pays_above,
+    layers_on_host,
+    layers_with_experts,
+    mapped,
+    sizes_of,
+    streamed,
+)
+from roofline.timing.placement import Piece, Placement, Rule
+from roofline.workload_settings import allocated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["OffloadedRun", "OffloadedRuns", "known_metric", "says_offloaded"]
+
+_SAYS: Final = re.compile(
+    r"mmap|exceeds (?:usable )?(?:ram|memory)|offload|\(limit|limit \d|memory .*\bcap\b", re.I
+)
+_RATIO: Final = re.compile(r"_gpu_expert_ratio_(\d+)$")
+_PER_TOKEN: Final = re.compile(
+    r"(?:per_token|token|decode|decode_per_token|generation)_latency(?:_m?s)?|(?:decode_|generation_)?(?:ms|s)_per_token"
+    r"|(?:decode_)?latency_(?:m?s_)?per_token(?:_m?s)?"
+)
+_EXPERTS: Final = re.compile(r"^(\d+) experts\b")
+#: Cached tokens where a table says nothing: 128 generated from an empty cache, at half.
+UNSAID_CONTEXT: Final = 64.0
+#: Host time of a layer without graphs: what vLLM took in 2023 on an A100 (calibrate/fits,
+#: nvidia_a100_sxm4_80gb/vllm_2023).
+_EAGER_LAYER_S: Final = 0.5673e-3
+#: llama.cpp's ways of leaving experts to the processor, with how many layers' where that is said.
+_EXPERTS_AWAY: Final = re.compile(
+    r"(?:exps\s*=\s*cpu|--cpu-moe|experts? (?:on|in) (?:the )?(?:cpu|ram|host)|n-cpu-moe\s*=?\s*(\d+))",
+    re.IGNORECASE,
+)
+_LAYERS_NEAR: Final = re.compile(r"(?:-ngl|n[-_]gpu[-_]layers|gpu layers)\s*[=:]?\s*(\d+)", re.IGNORECASE)
+#: What not knowing the host's processor adds to the interval, as a logarithm.
+_UNKNOWN_HOST: Final = 0.4
+#: Experts of a token that the token before chose as well, beyond chance: an LRU cache of a quarter of
+#: the experts serves 0.36 (ExpertFlow, arXiv:2410.17954), (0.36 - 0.25) / 0.75.
+_REUSE: Final = 0.15
+_LRU: Final = ExpertCache(capacity=1.0, reuse=_REUSE)
+#: Sequences a card works on at once where a block of batches shares a fetch (FlexGen, arXiv:2303.06865,
+#: section 6, runs its largest models with 32 to 48).
+_BATCH_AT_ONCE: Final = 32.0
+#: Native 4-bit experts are fetched for shorter prompts than others are (doc/en/kt-kernel,
+#: Kimi-K2-Thinking-Native.md: --kt-gpu-prefill-token-threshold 400).
+_NATIVE_THRESHOLD: Final = 400.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OffloadedRun:
+    """A placed scenario of one row, and what the placement adds to its interval.
+
+    Parameters
+    ----------
+    spread : float
+        Half width of the 80 % interval that placement and unknown parts of the machine add, as a
+        logarithm.
+    flag : str
+        Which policy placed it, for the report.
+    """
+
+    scenario: Scenario
+    spread: float
+    flag: str
+
+
+def says_offloaded(table: "pd.DataFrame") -> "pd.Series[bool]":
+    """Return which rows say that the model exceeds the memory."""
+    said = table["note"] + " " + table["model"]
+    ring = table["runtime"].map(lambda text: policy_called(text).over_ring)
+    found: pd.Series[bool] = (
+        (table["phase"] == "offload") | ring | said.map(lambda text: bool(_SAYS.search(text)))
+    )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Times:
+    """One run: tokens, and the time of its prefill and of one decode iteration [s]."""
+
+    batch: float
+    prompt: float
+    output: float
+    prefill_s: float
+    iteration_s: float
+
+
+def _generated(times: _Times) -> float:
+    """Tokens over the whole run, of a batch that begins and ends together."""
+    return times.batch * times.output / (times.prefill_s + (times.output - 1.0) * times.iteration_s)
+
+
+def known_metric(metric: str) -> str:
+    """Return the metric behind one that only tables of offloaded runs have, itself otherwise."""
+    if _RATIO.search(metric):
+        return "decode_tok_s"
+    if _PER_TOKEN.fullmatch(metric):
+        return "tpot_ms"
+    return "output_tok_s" if metric == "generation_tok_s" else metric
+
+
+#: Metric of a table of offloaded runs -> what it is of one run, and whether it is a rate.
+_METRICS: Final[dict[str, tuple[Callable[[_Times], float], bool]]] = {
+    "output_tok_s": (_generated, True),
+    **dict.fromkeys(
+        ("decode_tok_s", "decode_tok_s_mean"), (lambda times: times.batch / times.iteration_s, True)
+    ),
+    "prefill_tok_s": (lambda times: times.batch * times.prompt / times.prefill_s, True),
+    "prefill_ms_per_token": (lambda times: times.prefill_s / times.prompt, False),
+    **dict.fromkeys(
+        ("tpot_ms", "tpot_s", "itl_ms", "tpot_mean_ms", "tpot_median_ms", "itl_mean_ms", "itl_median_ms"),
+        (lambda times: times.iteration_s, False),
+    ),
+    **dict.fromkeys(
+        ("ttft_ms", "ttft_s", "ttft_mean_ms", "ttft_median_ms"), (lambda times: times.prefill_s, False)
+    ),
+}
+
+
+class OffloadedRuns:
+    """Reads rows of one table."""
+
+    def __init__(self, named: NamedScenarios) -> None:
+        self._named = named
+
+    def predict(self, result: Predictions, table: "pd.DataFrame", unit: NDArray[np.float64]) -> None:
+        """Enter the predictions of the usable rows of a table, or why there is none.
+
+        Parameters
+        ----------
+        unit : ndarray of float64
+            Size of each row's unit.
+        """
+        for index, row in table.iterrows():
+            place = np.array([index])
+            if row["metric"] not in _METRICS:
+                result.skipped[place] = f"metric {row['metric']!r} is not predicted for an offloaded run"
+                continue
+            try:
+                run = self.run(row)
+                found = _passes(run.scenario, row)
+            except RooflineError as error:
+                result.skipped[place] = str(error)
+                continue
+            make, rate = _METRICS[row["metric"]]
+            values = {kind: make(times) for kind, times in found.items()}
+            far = (values["high"], values["low"]) if rate else (values["low"], values["high"])
+            result.fill(
+                place,
+                predicted=np.array([values["value"]]),
+                ideal=np.array([values["ideal"]]),
+                low=np.array([far[0]]),
+                high=np.array([far[1]]),
+                unit=float(unit[place][0]),
+            )
+            result.widen(place, spread=run.spread, others=())
+            result.basis[place] = "transferred"
+            result.profile[place] = run.flag
+
+    def run(self, row: "pd.Series[Any]") -> OffloadedRun:
+        """Return the run of one row.
+
+        Parameters
+        ----------
+        row : Series
+            A row; `stated_metric` is the metric as the table has it.
+
+        Raises
+        ------
+        RooflineError
+            If a name is unknown, or other machines hold a part of the model.
+        """
+        policy = policy_called(f"{row['runtime']} {row['model']}")
+        if policy.way == "refused":
+            raise InvalidSpecError(f"{policy.name}: {policy.note}")
+        machine = machine_called(row["device"])
+        named = row.copy()
+        ring = ring_of(re.split(r"[,;:/+()]| and ", row["device"])) if policy.over_ring else ()
+        if len(ring) > 1:
+            machine = Machine(device=ring[0].name)
+            row = row.copy()
+            row["device_count"] = 1.0
+        named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
+        named["device_count"] = max(float(row["device_count"]), machine.device_count)
+        scenario = _with_experts(self._named.scenario(named), row["note"])
+        scenario = _with_workload(_launched(scenario, policy), row, policy)
+        if len(ring) > 1:
+            scenario, unknown = on_ring(scenario, ring), True
+        else:
+            limit = memory_limit_in(row["model"], row["note"])
+            scenario, unknown = on_machine(scenario, machine, policy, limit=limit)
+        placed = _placed(scenario, row, policy)
+        return OffloadedRun(
+            scenario=placed,
+            spread=policy.spread + (_UNKNOWN_HOST if unknown else 0.0),
+            flag=f"{placed.deployment.runtime.software}, placed as {policy.name}",
+        )
+
+
+def _passes(scenario: Scenario, row: "pd.Series[Any]") -> dict[str, _Times]:
+    """Times of a run: predicted, at both ends of the interval, and at datasheet figures."""
+    workload = scenario.workload
+    batch, prompt = float(workload.batch_size), float(workload.prompt_tokens)
+    output, context = float(workload.output_tokens), row["context"]
+    if np.isnan(context):
+        told = np.nan_to_num(row["prompt_len"]) + np.nan_to_num(row["gen_len"]) / 2.0
+        context = told if told > 0 else UNSAID_CONTEXT
+    cached = replace(workload, context_tokens=max(float(context), 1.0))
+    phase, _ = analyze_decode(scenario.replace(workload=cached), axes=0)
+    report = analyze(
+        scenario.replace(workload=replace(workload, output_tokens=1.0, context_tokens=None)),
+        keep_rows=False,
+        tables=(),
+    )
+
+    def times(prefill_s: Quantity, iteration_s: Quantity) -> _Times:
+        return _Times(
+            batch=batch,
+            prompt=prompt,
+            output=output,
+            prefill_s=float(prefill_s),
+            iteration_s=float(iteration_s),
+        )
+
+    decode, first = phase.time_s, report.ttft_s
+    return {
+        "value": times(first.value, decode.value),
+        "low": times(first.low, decode.low),
+        "high": times(first.high, decode.high),
+        "ideal": times(report.prefill.ideal_s, phase.ideal_s),
+    }
+
+
+def _launched(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
+    """The scenario with the host time of software that launches kernel by kernel between copies."""
+    if not policy.eager:
+        return scenario
+    runtime = scenario.deployment.runtime
+    host = replace(runtime.host, per_layer_s=_EAGER_LAYER_S, composition={"decode": "sum", "prefill": "sum"})
+    return scenario.replace(deployment=replace(scenario.deployment, runtime=replace(runtime, host=host)))
+
+
+def _with_experts(scenario: Scenario, note: str) -> Scenario:
+    """The scenario with as many experts for each token as a note says."""
+    said = _EXPERTS.search(note)
+    if said is None:
+        return scenario
+    model = scenario.deployment.model
+    layers = {
+        name: {
+            key: replace(block, top_k=float(said[1])) if isinstance(block, MixtureOfExperts) else block
+            for key, block in layer.items()
+        }
+        for name, layer in model.layers.items()
+    }
+    return scenario.replace(deployment=replace(scenario.deployment, model=replace(model, layers=layers)))
+
+
+def _with_workload(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) -> Scenario:
+    prompt, output = (float(np.nan_to_num(row[name])) for name in ("prompt_len", "gen_len"))
+    workload = replace(
+        scenario.workload,
+        batch_size=float(row["batch"]),
+        prompt_tokens=max(prompt, 1.0),
+        output_tokens=max(output, 1.0),
+    )
+    if policy.reserved_tokens is not None and memory_limit_in(row["model"], row["note"]) is not None:
+        workload = allocated(workload, f"max:{policy.reserved_tokens:g}", scenario.deployment.model)
+    return scenario.replace(workload=workload)
+
+
+def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) -> Scenario:
+    """The scenario with its model placed as the policy says."""
+    deployment, workload = scenario.deployment, scenario.workload
+    few = replace(workload, batch_size=min(float(workload.batch_size), _BATCH_AT_ONCE))
+    sizes = sizes_of(deployment, workload.decode(workload.last_generated), widest=few.prefill())
+    fits = float(sizes.dense_bytes + sizes.expert_bytes) <= float(sizes.room_bytes)
+    ratio = _RATIO.search(row["stated_metric"])
+    if policy.way == "experts_on_host" and sizes.expert_bytes:
+        above = policy.fetch_above
+        if above is not None and "native" in row["quant"].casefold():
+            above = _NATIVE_THRESHOLD
+        share = 0.0 if ratio is None else float(ratio[1]) / 100.0
+        rules = experts_on_host(deployment, sizes, near_share=share, fetch_above=above)
+        return scenario.replace(deployment=replace(deployment, placement=Placement(rules=rules)))
+    said = f"{row['runtime']} {row['parallelism']} {row['note']}"
+    by_hand = None if deployment.system.host is None else _said_layers(deployment, sizes, said)
+    if policy.way == "layers" and by_hand is not None:
+        return scenario.replace(deployment=replace(deployment, placement=Placement(rules=by_hand)))
+    if fits and not policy.keeps_none:
+        return scenario
+    if deployment.system.host is None:
+        rules = _without_host(deployment, sizes, policy)
+    else:
+        rules = _with_host(deployment, sizes, policy)
+    return scenario.replace(deployment=replace(deployment, placement=Placement(rules=rules)))
+
+
+def _said_layers(deployment: Deployment, sizes: Sizes, said: str) -> tuple[Rule, ...] | None:
+    """Rules of the layers, or of the layers' experts, that a row itself leaves to the host."""
+    layers = float(sum(deployment.model.layer_counts().values()))
+    if sizes.expert_bytes and (found := _EXPERTS_AWAY.search(said)) is not None:
+        away = layers if found[1] is None else min(float(found[1]), layers)
+        mixtures = layers_with_experts(deployment)
+        return experts_on_host(deployment, sizes, layers=min(away, mixtures))
+    found = _LAYERS_NEAR.search(said)
+    return None if found is None else layers_on_host(deployment, near_layers=min(float(found[1]), layers))
+
+
+def _without_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> tuple[Rule, ...]:
+    """Rules where only storage is left, by capacity where the policy says nothing of it."""
+    if deployment.system.storage is None:
+        raise InvalidSpecError(f"{deployment.system.name}: the catalogue names no storage to page from")
+    if policy.way == "cache" and sizes.expert_bytes:
+        read = Piece(prefetched=policy.prefetched)
+        return cached(deployment, sizes, source="storage", cache=_LRU, read=read)
+    if policy.way == "stream":
+        return streamed(deployment, sizes, source="storage", keep=not policy.keeps_none)
+    return mapped(deployment, sizes, reuse=_REUSE)
+
+
+def _with_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> tuple[Rule, ...]:
+    """Rules of a card, its host and the host's storage."""
+    beyond = _beyond_host(deployment, sizes, policy)
+    experts = bool(sizes.expert_bytes)
+    source = "storage" if beyond > 0.5 else "host"
+    if policy.way == "choose" and experts and not beyond:
+        above = fetching_pays_above(deployment, sizes)
+        return experts_on_host(deployment, sizes, fetch_above=above)
+    if policy.way == "layers" and not beyond:
+        return computed_on_host(deployment, sizes)
+    if policy.way in ("layers", "mmap"):
+        return mapped(deployment, sizes, reuse=_REUSE)
+    read = Piece(prefetched=policy.prefetched)
+    if policy.way in ("cache", "choose") and experts:
+        return cached(deployment, sizes, source=source, cache=_LRU, read=read)
+    caches: tuple[Rule, ...] = ()
+    kept = sizes
+    if policy.host_cache:
+        spilled = 1.0 - min(_host_room(deployment) / max(float(sizes.cache_bytes), 1.0), 1.0)
+        caches = (caches_of_host(attends=policy.host_attention, stored=spilled),)
+        kept = replace(sizes, cache_bytes=0.0)
+    weights = streamed(
+        deployment,
+        kept,
+        source="host",
+        stored=beyond,
+        keep=not policy.keeps_none,
+        read=read,
+        expert_read=read,
+    )
+    return (*caches, *weights)
+
+
+def _beyond_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> float:
+    """Share of what leaves the card that host memory does not hold."""
+    weights = float(sizes.dense_bytes + sizes.expert_bytes) * float(deployment.system.device_count)
+    away = weights if policy.keeps_none else max(weights - float(sizes.room_bytes), 0.0)
+    room, caches = _host_room(deployment), float(sizes.cache_bytes)
+    if policy.host_cache and caches < room:
+        room -= caches
+    return min(max(away - room, 0.0) / max(away, 1.0), 1.0)
+
+
+def _host_room(deployment: Deployment) -> float:
+    """Host memory for a model [B]."""
+    host = deployment.system.host
+    if host is None:
+        return 0.0
+    return float(next(iter(host.memory.values())).capacity_bytes) * (1.0 - deployment.reserve_fraction)

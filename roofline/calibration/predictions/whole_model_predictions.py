@@ -1,0 +1,421 @@
+"""Predictions for tables of whole-model speeds, row by row, with what speaks against a row."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roofline.analysis import analyze, analyze_decode
+from roofline.calibration.measurements.measured_files import MeasuredFile
+from roofline.calibration.predictions.named_scenarios import NamedScenarios
+from roofline.calibration.predictions.offloaded_runs import OffloadedRuns, known_metric, says_offloaded
+from roofline.calibration.predictions.operator_predictions import LARGEST
+from roofline.calibration.predictions.parallelism_names import pools_of, splits_rows
+from roofline.calibration.predictions.predictions import Predictions
+from roofline.calibration.predictions.row_split import RowSplit
+from roofline.calibration.predictions.serving import SERVERS, Load, Pools, busiest, servers
+from roofline.calibration.predictions.speculated_runs import ACCEPTED, SpeculatedRuns, is_speed_up
+from roofline.calibration.predictions.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
+from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
+from roofline.catalog.wild_names import device_called, framework_called
+from roofline.errors import RooflineError, nearest
+from roofline.quantity import Quantity, total
+from roofline.report import Interval
+from roofline.scenario import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["iteration_s", "one_pass", "predict_whole_models", "whole_model_groups"]
+
+Array = NDArray[np.float64]
+
+_NOT_TIMES: Final = ("power", "energy")
+_WITHOUT_PREFILL: Final = {name for name, made in METRICS.items() if made in (DECODE_RATE, ITERATION)}
+#: Metrics whose batch is found, not told.
+_AT_BEST: Final = {name for name, made in METRICS.items() if made.busiest}
+_PHASES_LEFT_OUT: Final = {
+    "spec": "speculative: the table states no accepted tokens beside the speed",
+    "micro": "not a model",
+}
+#: Columns that say how large a model is, where its name or format says nothing.
+_SIZES: Final = ("params_total_b", "params_active_b", "bits_per_weight")
+#: Half-width of the logarithmic 80 % interval of a server whose device is lent a profile of single
+#: requests: vLLM on Gaudi 3 takes 3.3 times what that says.
+_NO_SERVER: Final = 1.2
+_FASTER_THAN_FLOOR: Final = 1.15
+#: Cached tokens where a table says nothing: llama-bench's 128 generated from an empty cache, at half.
+_UNSAID_CONTEXT: Final = 64.0
+_ROWS_AT_ONCE: Final = 256
+
+
+def predict_whole_models(file: MeasuredFile) -> Predictions:
+    """Return predictions for every usable row of a whole-model table.
+
+    Notes
+    -----
+    Names are resolved through the catalogue's aliases. A row of decode without context is taken at
+    ``prompt + gen / 2`` cached tokens, at 64 where it says neither. The context of a prefill rate is
+    what was cached before.
+
+    A server under load (means and medians per request, ``output_tok_s``) is taken in the steady state
+    of a closed loop, at the batch as concurrency (`roofline.calibration.predictions.serving`). Without a
+    prompt length prefills are left out.
+    """
+    table = _table(file)
+    measured, metric = table["value_number"].to_numpy(float), table["metric"]
+    keys = table[["device", "runtime", "metric", "quant"]].set_axis(
+        ["device", "software", "measured", "format"], axis="columns"
+    )
+    unit = table["unit_size"].to_numpy(float)
+    rate = metric.map(lambda name: name in METRICS and METRICS[name].rate).to_numpy(bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seconds = np.where(rate, 1.0 / measured, measured * np.nan_to_num(unit, nan=1.0))
+    result = Predictions.empty(measured=measured, seconds=seconds, keys=keys)
+    result.skip(file.faults)
+    result.skip(_faults(file, table, measured, unit))
+    resolved = NamedScenarios()
+    away = says_offloaded(table).to_numpy(bool)
+    usable = result.skipped == ""
+    OffloadedRuns(resolved).predict(
+        result, table[usable & away].fillna({"device_count": 1.0, "batch": 1.0}), unit
+    )
+    faster = is_speed_up(table).to_numpy(bool)
+    SpeculatedRuns(resolved, table).predict(result, table[usable & faster])
+    for rows in _groups(table[usable & ~away & ~faster]):
+        try:
+            _predict_group(result, resolved, rows, unit)
+        except RooflineError as error:
+            result.skipped[rows.index.to_numpy()] = str(error)
+    _check(result, rate | faster)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Deployed:
+    """The scenario of a group's names; how many workers of two pools, or GPUs that share its rows."""
+
+    scenario: Scenario
+    pools: Pools | None = None
+    rows: RowSplit | None = None
+
+
+def _deployed(resolved: NamedScenarios, row: "pd.Series[Any]", cache: float = 1.0) -> _Deployed:
+    devices, text = float(row["device_count"]), row["parallelism"]
+
+    def scenario(parallelism: str, device_count: float) -> Scenario:
+        named = row.mask(row.index == "parallelism", parallelism)
+        return resolved.scenario(named.mask(named.index == "device_count", device_count), cache=cache)
+
+    if splits_rows(text, devices, framework_called(row["runtime"])):
+        alone = scenario("", 1.0)
+        return _Deployed(scenario=alone, rows=RowSplit.of(alone.deployment.model, devices))
+    pools = pools_of(text, devices)
+    if pools is None:
+        return _Deployed(scenario=resolved.scenario(row, cache=cache))
+    prefill, decode = (scenario(pool.degrees, pool.devices) for pool in pools)
+    return _Deployed(
+        scenario=replace(decode, prefill_deployment=prefill.deployment),
+        pools=Pools(prefill=pools[0].workers, decode=pools[1].workers),
+    )
+
+
+def _table(file: MeasuredFile) -> "pd.DataFrame":
+    """Return the cells of a whole-model table as numbers and plain labels; unreadable numbers are nan."""
+    import pandas as pd
+
+    names = ("device", "model", "quant", "runtime", "parallelism", "metric", "unit", "phase", "note")
+    table = pd.DataFrame({name: file.column(name) for name in (*names, *_SIZES)})
+    for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
+        table[name] = pd.to_numeric(file.column(name).str.removeprefix("<="), errors="coerce")
+    table["metric"], table["phase"] = table["metric"].str.casefold(), table["phase"].str.casefold()
+    table["stated_metric"] = table["metric"]
+    table["metric"] = table["metric"].map(known_metric)
+    table["value_number"] = pd.to_numeric(file.column("value"), errors="coerce")
+    table["unit_size"] = _units(table)
+    return table
+
+
+def _groups(table: "pd.DataFrame") -> Iterator["pd.DataFrame"]:
+    """Yield rows that share everything but workload and metric."""
+    told = table.fillna({"device_count": 1.0, "batch": 1.0})
+    keys = ["device", "device_count", "model", "quant", "runtime", "parallelism", *_SIZES]
+    for _, rows in told.groupby(keys, sort=False):
+        yield rows
+
+
+def _predict_group(result: Predictions, resolved: NamedScenarios, rows: "pd.DataFrame", unit: Array) -> None:
+    """Predict rows of one scenario; the interval of a plain decoder is that of its shape and cache too."""
+    first, index = rows.iloc[0], rows.index.to_numpy()
+
+    def predict(into: Predictions, cache: float = 1.0) -> Predictions:
+        deployed = _deployed(resolved, first, cache)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            _predict(into, deployed, rows.iloc[start : start + _ROWS_AT_ONCE], unit)
+        return into
+
+    predict(result)
+    size = resolved.size(first)
+    if size is not None:
+        others = tuple(predict(result.like(), cache) for cache in (1.0 / CACHE_FACTOR, CACHE_FACTOR))
+        result.widen(index, spread=SHAPE_SPREAD, others=others)
+        result.stand_in[index] = f"a plain decoder of {size} parameters"
+
+
+def whole_model_groups(
+    file: MeasuredFile, usable: NDArray[np.bool_]
+) -> Iterator[tuple[Scenario, "pd.DataFrame"]]:
+    """Yield the scenario of each group of usable rows of known models, with the catalogue's names."""
+    resolved = NamedScenarios()
+    for rows in _groups(_table(file)[usable]):
+        first = rows.iloc[0]
+        split = splits_rows(
+            first["parallelism"], float(first["device_count"]), framework_called(first["runtime"])
+        )
+        if split or resolved.size(first) is not None:
+            continue
+        yield (
+            resolved.scenario(first),
+            rows.assign(
+                device_name=device_called(first["device"]), framework=framework_called(first["runtime"])
+            ),
+        )
+
+
+def _units(table: "pd.DataFrame") -> Array:
+    """Return the size of each row's unit, nan where it is not one of its metric."""
+    stated = table["unit"].str.partition("(")[0].str.strip().str.casefold()
+    sizes = [
+        METRICS[metric].units.get(unit or ("tok/s" if METRICS[metric].rate else "ms"), np.nan)
+        if metric in METRICS
+        else np.nan
+        for metric, unit in zip(table["metric"], stated, strict=True)
+    ]
+    return np.array(sizes, dtype=np.float64)
+
+
+def _faults(file: MeasuredFile, table: "pd.DataFrame", measured: Array, unit: Array) -> NDArray[np.object_]:
+    """Return why rows cannot be predicted, first reason found."""
+    faults = np.full(len(table), "", dtype=object)
+
+    def fault(where: Any, reason: Any) -> None:
+        open_rows = np.asarray(where, dtype=bool) & (faults == "")
+        faults[open_rows] = reason[open_rows] if isinstance(reason, np.ndarray) else reason
+
+    text = file.column("value")
+    fault(text == "", "value is missing")
+    fault(np.isnan(measured), np.array([f"value is not a number: {cell!r}" for cell in text], object))
+    fault(~np.isfinite(measured), "value is not finite")
+    fault(measured <= 0, "value is not above 0")
+    fault(measured > LARGEST, f"value is above {LARGEST:g}")
+    fault(table["note"].str.contains("ANOMALY|OUTLIER"), "marked as an outlier by its source")
+    speed_up = is_speed_up(table)
+    fault(table["metric"] == ACCEPTED, "accepted tokens are an input of the speed-ups beside them")
+    for phase, reason in _PHASES_LEFT_OUT.items():
+        fault(~speed_up & (table["phase"] == phase), reason)
+    reasons = {name: _unpredicted(name) for name in table["metric"].unique()}
+    fault(~speed_up & ~table["metric"].isin(METRICS), table["metric"].map(reasons).to_numpy(object))
+    fault(
+        ~speed_up & np.isnan(unit),
+        np.array([f"unit is not one of {row.metric}: {row.unit!r}" for row in table.itertuples()], object),
+    )
+    for name in ("device", "model"):
+        fault(table[name] == "", f"{name} is missing")
+    fault((table["quant"] == "") & (table["bits_per_weight"] == ""), "quant is missing")
+    for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
+        given = file.column(name)
+        least = 0.0 if name in ("context", "gen_len") else 1.0
+        wrong = (given != "") & ~table[name].between(least, LARGEST)
+        if name == "batch":
+            wrong &= ~((given == "max") & table["metric"].isin(_AT_BEST))
+        fault(wrong, np.array([f"{name} is not a number from {least:g}: {cell!r}" for cell in given], object))
+        lacking = [metric for metric, made in METRICS.items() if name in made.needs]
+        fault((given == "") & table["metric"].isin(lacking), f"{name} is missing")
+    fault(file.cells.duplicated(keep="first"), "repeats an earlier row")
+    return faults
+
+
+def _unpredicted(metric: str) -> str:
+    if any(part in metric for part in _NOT_TIMES):
+        return f"metric {metric!r} is not a time"
+    if metric.startswith(("ttft_min", "ttft_max")):
+        return f"metric {metric!r} is an extreme of a distribution"
+    return f"metric {metric!r} is not predicted{nearest(metric, METRICS)}"
+
+
+def _context(rows: "pd.DataFrame") -> Array:
+    """Return the cached tokens of decode rows [tokens]."""
+    context = rows["context"].to_numpy(float)
+    prompt, output = (np.nan_to_num(rows[name].to_numpy(float)) for name in ("prompt_len", "gen_len"))
+    implied = prompt + output / 2.0
+    context = np.where(np.isnan(context), np.where(implied > 0, implied, _UNSAID_CONTEXT), context)
+    cached: Array = np.maximum(context, 1.0)
+    return cached
+
+
+def iteration_s(scenario: Scenario, rows: "pd.DataFrame") -> Interval:
+    """Return the decode iterations of a group's rows [s]."""
+    return _decode(scenario, rows["batch"].to_numpy(float), _context(rows))[0]
+
+
+def one_pass(scenario: Scenario, row: "pd.Series[Any]", phase: str) -> Scenario:
+    """Return the scenario with the workload of one row of decode or prefill."""
+    workload = replace(scenario.workload, batch_size=float(row["batch"]))
+    if phase == "decode":
+        context = float(_context(row.to_frame().T)[0])
+        return replace(scenario, workload=replace(workload, context_tokens=context))
+    cached = row["context"] if row["metric"] == "prefill_tok_s" else 0.0
+    workload = replace(
+        workload,
+        prompt_tokens=float(row["prompt_len"]),
+        prefix_tokens=float(np.nan_to_num(cached)),
+        output_tokens=1.0,
+        context_tokens=None,
+    )
+    return replace(scenario, workload=workload)
+
+
+def _predict(result: Predictions, deployed: _Deployed, rows: "pd.DataFrame", unit: Array) -> None:
+    scenario = deployed.scenario
+    served = rows["metric"].map(lambda name: METRICS[name].served).to_numpy(bool)
+    at_best = rows["metric"].map(lambda name: METRICS[name].busiest).to_numpy(bool)
+    for part in (rows[served & ~at_best], rows[at_best]):
+        if part.empty:
+            continue
+        load = Load(
+            concurrency=part["batch"].to_numpy(float),
+            prompt=part["prompt_len"].to_numpy(float),
+            output=part["gen_len"].fillna(1.0).clip(lower=1.0).to_numpy(float),
+            context=_context(part),
+        )
+        best = METRICS[part["metric"].iloc[0]].busiest
+        loaded, basis = busiest(scenario, load) if best else servers(scenario, load, deployed.pools)
+        result.basis[part.index] = basis
+        _enter(result, part, unit, loaded)
+        if not scenario.deployment.runtime.software.startswith(SERVERS):
+            result.widen(part.index.to_numpy(), spread=_NO_SERVER, others=())
+    if not np.all(served):
+        part = rows[~served]
+        passes, basis = _passes(deployed, part)
+        result.basis[part.index] = basis
+        _enter(result, part, unit, passes)
+    result.profile[rows.index] = scenario.deployment.runtime.software
+
+
+def _passes(deployed: _Deployed, rows: "pd.DataFrame") -> tuple[dict[str, Passes], str]:
+    """Return the passes of a group's rows, predicted, low, high and ideal, and what they rest on."""
+    scenario, split = deployed.scenario, deployed.rows
+    batch = rows["batch"].to_numpy(float)
+    prompt, output = rows["prompt_len"].to_numpy(float), rows["gen_len"].to_numpy(float)
+    decode, ideal_decode, basis, weight_bytes = _decode(scenario, batch, _context(rows))
+    nothing: Quantity = np.zeros(len(rows))
+    whole, ideal_whole = Interval(value=nothing, low=nothing, high=nothing), nothing
+    if set(rows["metric"]) - _WITHOUT_PREFILL:
+        told = ~np.isnan(prompt)
+        of_prefill = (rows["metric"] == "prefill_tok_s").to_numpy()
+        cached = np.where(of_prefill, np.nan_to_num(rows["context"].to_numpy(float)), 0.0)
+        whole, ideal_whole, basis = _prefill(scenario, batch, np.where(told, prompt, 1.0), cached, told)
+    if split is not None:
+        decode, ideal_decode = split.split(decode, batch), ideal_decode / split.gpus
+        whole, ideal_whole = split.split(whole, batch * np.nan_to_num(prompt)), ideal_whole / split.gpus
+
+    def passes(prefill_s: Quantity, iteration_s: Quantity) -> Passes:
+        return Passes(
+            batch=batch,
+            prompt=prompt,
+            output=output,
+            whole_prefill_s=prefill_s,
+            iteration_s=iteration_s,
+            weight_bytes=weight_bytes,
+        )
+
+    found = {kind: passes(getattr(whole, kind), getattr(decode, kind)) for kind in ("value", "low", "high")}
+    alike_s = _alike_s(scenario, batch, _context(rows)) / (1.0 if split is None else split.gpus)
+    return {
+        **found,
+        "ideal": passes(ideal_whole, ideal_decode),
+        "best": passes(ideal_whole, np.minimum(ideal_decode, alike_s)),
+    }, basis
+
+
+def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping[str, Any]) -> None:
+    """Enter the metrics of rows, made of passes or servers at predicted, low, high and ideal times."""
+    told = ~np.isnan(rows["prompt_len"].to_numpy(float))
+    for name in rows["metric"].unique():
+        metric, own = METRICS[name], (rows["metric"] == name).to_numpy()
+        index = rows.index.to_numpy()[own]
+
+        def values(
+            kind: str, make: Callable[[Any], Quantity], own: NDArray[np.bool_] = own, index: Any = index
+        ) -> Array:
+            all_rows = np.broadcast_to(np.asarray(make(made[kind]), dtype=np.float64), own.shape)
+            found: Array = all_rows[own] / unit[index]
+            return found
+
+        value, low, high = (values(kind, metric.make) for kind in ("value", "low", "high"))
+        if metric.rate:
+            low, high = high, low
+        below, above = (np.where(told[own], spread, 0.0) for spread in metric.spread)
+        result.predicted[index] = value
+        result.low[index] = value * np.exp(-np.hypot(np.log(value / low), below))
+        result.high[index] = value * np.exp(np.hypot(np.log(high / value), above))
+        result.ideal[index] = values("ideal", metric.make)
+        result.floor[index] = values("best" if "best" in made else "ideal", metric.best or metric.make)
+
+
+def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval, Quantity, str, Quantity]:
+    """Return an iteration, its ideal time, what it rests on, and the weights one device reads in it."""
+    workload = replace(scenario.workload, batch_size=batch, context_tokens=context)
+    phase, _ = analyze_decode(replace(scenario, workload=workload), axes=1, tables=("basis", "tensor"))
+    read = total(phase.bytes_by_tensor.get(tensor, 0.0) for tensor in ("weight", "expert_weight"))
+    devices = scenario.deployment.parallelism.devices
+    return phase.time_s, phase.ideal_s, _largest(phase.basis_s), read / devices
+
+
+#: Share of a batch's tokens that may choose experts like another: llama.cpp's batches on a GB10 read
+#: two thirds of what independent choices would touch, as this does at 32 of them.
+_ALIKE: Final = 0.5
+
+
+def _alike_s(scenario: Scenario, batch: Array, context: Array) -> Quantity:
+    """Return the ideal iteration of a batch whose tokens choose experts alike, as those of one text do."""
+    deployment = scenario.deployment
+    routing = replace(deployment.routing, correlation=_ALIKE)
+    workload = replace(scenario.workload, batch_size=batch, context_tokens=context)
+    alike = replace(scenario, deployment=replace(deployment, routing=routing), workload=workload)
+    return analyze_decode(alike, axes=1, intervals=False, tables=())[0].ideal_s
+
+
+def _prefill(
+    scenario: Scenario, batch: Array, prompt: Array, cached: Array, told: NDArray[np.bool_]
+) -> tuple[Interval, Quantity, str]:
+    """Return the prefill of prompts after `cached` tokens, nothing where their length is not told."""
+    workload = replace(
+        scenario.workload,
+        batch_size=batch,
+        prompt_tokens=prompt,
+        prefix_tokens=cached,
+        output_tokens=1.0,
+        context_tokens=None,
+    )
+    report = analyze(replace(scenario, workload=workload), axes=1, keep_rows=False, tables=("basis",))
+    known: Quantity = np.where(told, 1.0, 0.0)
+    found = report.ttft_s
+    told_s = Interval(value=found.value * known, low=found.low * known, high=found.high * known)
+    return told_s, report.prefill.ideal_s * known, _largest(report.prefill.basis_s)
+
+
+def _largest(basis_s: Mapping[Any, Quantity]) -> str:
+    """Return the basis of most of the time; all rows of a group share one runtime."""
+    return str(max(basis_s, key=lambda name: float(np.sum(basis_s[name])), default="datasheet"))
+
+
+def _check(result: Predictions, rate: NDArray[np.bool_]) -> None:
+    """Skip rows that are faster than the datasheet allows."""
+    used = result.skipped == ""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(rate, result.measured / result.floor, result.floor / result.measured)
+    for row in np.flatnonzero(used & (gain > _FASTER_THAN_FLOOR)):
+        result.skipped[row] = f"value is faster than the floor: {gain[row]:.2f} times the datasheet bound"
