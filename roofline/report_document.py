@@ -81,7 +81,8 @@ def document_of(report: Report, settings: Mapping[str, Any] | None = None) -> di
 
 def _hardware(deployment: Deployment) -> dict[str, Any]:
     system = deployment.system
-    engine = next(iter(system.device.engine.values()))
+    first, engine = next(iter(system.device.engine.items()))
+    chosen = deployment.runtime_of(first).runs_as
     return {
         "name": system.name,
         "device": system.device.name,
@@ -89,7 +90,9 @@ def _hardware(deployment: Deployment) -> dict[str, Any]:
         "memory_bandwidth_bytes_per_s": {
             name: memory.bandwidth_bytes_per_s for name, memory in system.device.memory.items()
         },
-        "peak_flops_per_s": {format: arithmetic(engine, format)[1] for format in engine.peak_flops_per_s},
+        "peak_flops_per_s": {
+            format: arithmetic(engine, format, chosen)[1] for format in engine.peak_flops_per_s
+        },
         "peer_link": None if system.peer_link is None else system.peer_link.name,
         "parallelism": {
             name: getattr(deployment.parallelism, name) for name in ("tensor", "pipeline", "data", "expert")

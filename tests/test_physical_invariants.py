@@ -26,7 +26,7 @@ def test_every_device_answers_within_its_roofs(device: str) -> None:
 
     engine = next(iter(system.device.engine.values()))
 
-    peak = arithmetic(engine, "bf16")[1]
+    peak = arithmetic(engine, "bf16", report.scenario.deployment.runtime.runs_as)[1]
     products = 2 * 2 * 256 * 6.9e9  # matrix products of the prompts, the head apart
     for phase in (report.prefill, report.decode):
         floor = float(sum(phase.bytes_by_tier[tier] for tier in phase.bytes_by_tier if tier != "link"))

@@ -110,8 +110,9 @@ def roofs_of(
         part: PhaseReport = getattr(report, phase)
         for row in part.rows:
             engine, _ = engine_named(report.scenario.deployment.system, row.engine)
+            chosen = report.scenario.deployment.runtime_of(row.engine).runs_as
             if row.cost.runs_as != "vector" and float(row.operator.flops) and float(row.launches):
-                used[row.engine, row.cost.runs_as] = float(arithmetic(engine, row.cost.runs_as)[1])
+                used[row.engine, row.cost.runs_as] = float(arithmetic(engine, row.cost.runs_as, chosen)[1])
         points += _points(phase, part, report, given)
     if given:
         raise InvalidSpecError(f"measured: no operator is called {', '.join(sorted(given))}")

@@ -38,6 +38,9 @@ _WIDENED: Final = {
     "fp32": (),
 }
 
+#: A kernel that takes longer than this many times its operations and bytes is bound by neither.
+_OVERHEAD_FACTOR: Final = 2.0
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cost:
@@ -60,6 +63,8 @@ class Cost:
         What `device_s` rests on.
     low, high : float
         10 % and 90 % quantiles of the logarithm of true over predicted device time.
+    compute_share, memory_share : Quantity
+        Of the peak and of the bandwidth: what the fit says kernels of this kind reach.
     """
 
     compute_s: Quantity
@@ -72,6 +77,19 @@ class Cost:
     fit_kind: str
     low: float
     high: float
+    compute_share: Quantity = 1.0
+    memory_share: Quantity = 1.0
+
+    @property
+    def compute_binds(self) -> object:
+        """Whether operations take longer than bytes, each at the rate that is reached."""
+        return self.compute_s / self.compute_share > self.memory_s / self.memory_share
+
+    @property
+    def overhead_binds(self) -> object:
+        """Whether fixed times, waves and padding take longer than operations and bytes."""
+        near = maximum(self.compute_s / self.compute_share, self.memory_s / self.memory_share)
+        return self.device_s > _OVERHEAD_FACTOR * near
 
     @property
     def ideal_s(self) -> Quantity:
@@ -318,6 +336,8 @@ def _timed(
         fit_kind=fitted.kind,
         low=fitted.low,
         high=fitted.high,
+        compute_share=fitted.compute_share,
+        memory_share=fitted.memory_share,
     )
 
 
@@ -328,6 +348,8 @@ class _Fitted:
     basis: Basis
     low: float
     high: float
+    compute_share: Quantity
+    memory_share: Quantity
 
 
 _ATTENTION: Final = ("attention", "latent_attention")
@@ -355,4 +377,7 @@ def _fitted(part: Part, work: Work, ceilings: Ceilings, runtime: Runtime) -> _Fi
         basis=first.basis if first.basis == last.basis else "transferred",
         low=min(fit.low - _WIDENED_BY * steps for fit, steps in found if fit is not None),
         high=max(fit.high + _WIDENED_BY * steps for fit, steps in found if fit is not None),
+        # Of attention, few queries are bound by the cache and many by products.
+        compute_share=minimum(1.0, last.parameters.get("compute_fraction", 1.0)),
+        memory_share=minimum(1.0, first.parameters.get("memory_fraction", 1.0)),
     )

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from roofline.graph.operator import Operator
 from roofline.provenance import Basis
 from roofline.quantity import Quantity, maximum, total, where
 from roofline.timing.cost import COLLECTIVES, Cost
 
-__all__ = ["BOUNDS", "OVERHEAD_FACTOR", "TABLES", "MemoryUse", "PassTime", "Phase", "Row"]
+__all__ = ["BOUNDS", "TABLES", "MemoryUse", "PassTime", "Phase", "Row"]
 
 Phase = Literal["prefill", "decode", "verification", "draft", "encode"]
 
@@ -19,9 +19,6 @@ BOUNDS = ("memory", "compute", "overhead", "link", "transfer", "host")
 
 #: What the time and traffic of a pass are broken down by.
 TABLES = ("bound", "basis", "busy", "tensor", "tier")
-
-#: A kernel that takes longer than this many times its ideal is bound by neither roof.
-OVERHEAD_FACTOR: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,8 +127,5 @@ class MemoryUse:
 def _bound(cost: Cost, link: bool) -> Quantity:
     """Code of what binds one launch."""
     far = maximum(0.0, *cost.transfer_s.values())
-    near = maximum(cost.compute_s, cost.memory_s)
-    code = where(cost.compute_s > cost.memory_s, 1.0, 3.0 if link else 0.0)
-    if not link:
-        code = where(cost.device_s > OVERHEAD_FACTOR * near, 2.0, code)
+    code = 3.0 if link else where(cost.overhead_binds, 2.0, where(cost.compute_binds, 1.0, 0.0))
     return where(far > cost.device_s, 4.0, code)

@@ -9,7 +9,7 @@ from roofline.graph.routing import Routing
 from roofline.hardware import System
 from roofline.quantity import Quantity, maximum, revised, total, where
 from roofline.timing.cost import COLLECTIVES, Cost, cost_of, side_by_side_s
-from roofline.timing.pass_time import OVERHEAD_FACTOR, PassTime, Phase, Row
+from roofline.timing.pass_time import PassTime, Phase, Row
 from roofline.timing.placement import HOST_ENGINE, Cut, Part, Placement
 from roofline.timing.runtime import Runtime
 from roofline.timing.timeline import Composition
@@ -177,9 +177,8 @@ class Tally:
         if waited_s is not None:
             self._add("bound", "transfer", waited_s)
             device_s = device_s - waited_s
-        near = maximum(cost.compute_s, cost.memory_s)
-        slow = where(cost.device_s > OVERHEAD_FACTOR * near, device_s, 0.0)
-        compute = where(cost.compute_s > cost.memory_s, device_s - slow, 0.0)
+        slow = where(cost.overhead_binds, device_s, 0.0)
+        compute = where(cost.compute_binds, device_s - slow, 0.0)
         self._add("bound", "overhead", slow)
         self._add("bound", "compute", compute)
         self._add("bound", "memory", device_s - slow - compute)

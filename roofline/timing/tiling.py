@@ -163,7 +163,7 @@ def _launch(row: Row, system: System, runtime: Runtime, kind: str) -> _Launch | 
     if fit is None:
         return None
     engine, device = engine_named(system, row.engine)
-    _, peak = arithmetic(engine, row.operator.compute_format)
+    _, peak = arithmetic(engine, row.operator.compute_format, runtime.runs_as)
     near = next(iter(device.memory))
     return _Launch(
         work=Work(

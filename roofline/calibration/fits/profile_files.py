@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from roofline.timing.runtime import Runtime
 
 __all__ = ["profile_text", "write_profiles"]
+
+#: How a profile starts that no table was fitted for: somebody derived it from what its sources print.
+_BY_HAND: Final = "# Written by hand"
 
 
 def _inline(value: Any) -> str:
@@ -39,9 +42,10 @@ def profile_text(runtime: Runtime) -> str:
 
 
 def write_profiles(profiles: Mapping[str, Runtime], folder: Path) -> None:
-    """Write each profile to ``folder/<path>.toml`` and remove every other profile there."""
+    """Write each profile to ``folder/<path>.toml`` and remove every other that was not written by hand."""
     for path in folder.glob("**/*.toml"):
-        if str(path.relative_to(folder).with_suffix("").as_posix()) not in profiles:
+        named = path.relative_to(folder).with_suffix("").as_posix() in profiles
+        if not named and not path.read_text(encoding="utf-8").startswith(_BY_HAND):
             path.unlink()
     for name, runtime in profiles.items():
         path = folder / f"{name}.toml"
