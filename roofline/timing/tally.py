@@ -17,6 +17,12 @@ from roofline.timing.timeline import Composition
 __all__ = ["Tally", "activations_of"]
 
 
+#: Transfers from far tiers among what an interval moves, and their log-quantiles of true over predicted
+#: time: stated rates are the most a link or a drive gives (docs/offload.md, "How sure").
+_TRANSFER: Final = "transfer"
+_TRANSFER_SPREAD: Final = (0.0, 0.9)
+
+
 class Tally:
     """Adds up the rows of one pass as they come.
 
@@ -64,6 +70,11 @@ class Tally:
         self.ranks = parallelism.tensor * parallelism.data
         self.copies = self.ranks * microbatches
         self._layer, self._on_host = "", False
+
+    @property
+    def _lateness(self) -> Quantity:
+        """Factor on transfers from far tiers."""
+        return self.scale.get(_TRANSFER, 1.0)
 
     def _add(self, table: str, key: str, value: Quantity) -> None:
         self.terms[table].setdefault(key, []).append(value)
@@ -120,16 +131,18 @@ class Tally:
         system = self.system
         link = operator.kind in COLLECTIVES
         stream = "link" if link else "engine"
-        waits = [
+        late = self._lateness
+        bare = [
             (1.0 - part.prefetched) * total(cost.transfer_s.values()) if cost.transfer_s else None
             for part, cost in zip(parts, costs, strict=True)
         ]
+        waits = [None if wait is None else wait * late for wait in bare]
         alone = [
             cost.device_s if wait is None else cost.device_s + wait
             for cost, wait in zip(costs, waits, strict=True)
         ]
         ideal = [maximum(cost.compute_s, cost.memory_s) for cost in costs]
-        bounds = [own if wait is None else own + wait for own, wait in zip(ideal, waits, strict=True)]
+        bounds = [own if wait is None else own + wait for own, wait in zip(ideal, bare, strict=True)]
         together = launches * side_by_side_s(alone, costs, system)
         self._stream(self.streams, operator.layer, stream, together)
         self._stream(
@@ -141,9 +154,11 @@ class Tally:
                 device_s = together * own / maximum(total(alone), 1e-300)
             for tier, seconds in cost.transfer_s.items():
                 far = "host_memory" if tier == "host" else tier
-                for table in (self.streams, self.ideal_streams):
-                    self._stream(table, operator.layer, far, launches * part.prefetched * seconds)
+                ahead = launches * part.prefetched * seconds
+                self._stream(self.streams, operator.layer, far, ahead * late)
+                self._stream(self.ideal_streams, operator.layer, far, ahead)
                 self._stream(self.far_busy, operator.layer, far, launches * seconds)
+                self.spread[_TRANSFER] = _TRANSFER_SPREAD
             if part.engine != self.engine:
                 self.other_busy.setdefault(part.engine, []).append(launches * cost.device_s)
             waited_s = None if wait is None else device_s * wait / maximum(own, 1e-300)
@@ -168,7 +183,10 @@ class Tally:
     def _attribute(self, cost: Cost, device_s: Quantity, waited_s: Quantity | None, link: bool) -> None:
         """Add a row's time to what it rests on and to what bound it, which `_bound` says as a code."""
         if "basis" in self.terms:
-            self._add("basis", cost.basis, device_s)
+            computed = device_s if waited_s is None else device_s - waited_s
+            self._add("basis", cost.basis, computed)
+            if waited_s is not None:
+                self._add("basis", "datasheet", waited_s)
         if "bound" not in self.terms:
             return
         if link:
@@ -221,7 +239,11 @@ class Tally:
         host = self.runtime_of(self.engine).host
         parts, stages = self.microbatches, self.parallelism.pipeline
         far = {layer: _totals(lengths) for layer, lengths in self.far_busy.items()}
-        device_s = self._composed(composition, streams, far)
+        late = {
+            layer: {tier: seconds * self._lateness for tier, seconds in lengths.items()}
+            for layer, lengths in far.items()
+        }
+        device_s = self._composed(composition, streams, late)
         alike = _ALIKE.get(phase, phase)
         host_s = (
             host.per_pass_s
@@ -251,7 +273,7 @@ class Tally:
         if "busy" in self.terms:
             busy = {"host": [host_s], **self.other_busy}
             for layer, lengths in streams.items():
-                for stream, seconds in {**lengths, **far.get(layer, {})}.items():
+                for stream, seconds in {**lengths, **late.get(layer, {})}.items():
                     busy.setdefault(stream, []).append(seconds)
         fill = (parts + stages - 1.0) / stages
         every = self.copies
