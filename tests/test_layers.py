@@ -15,7 +15,7 @@ DECODING = TIMING | {"decoding"}
 ANSWER = DECODING | {"scenario", "report", "analysis"}
 CATALOG = ANSWER | {"catalog"}
 KEYS = CATALOG | {"offload_settings", "workload_settings", "overrides"}
-API = KEYS | {"speculation", "offloading", "settings", "api"}
+API = KEYS | {"speculation", "offloading", "settings", "api", "device_ring"}
 TECHNIQUES = API | {"techniques"}
 CALIBRATION = TECHNIQUES | {"scenario_file", "report_document", "calibration"}
 STUDIES = TECHNIQUES | {"scenario_file", "report_document", "studies"}
@@ -38,6 +38,7 @@ ALLOWED = {
     "workload_settings": DECODING | {"workload_settings"},
     "overrides": ANSWER,
     "offloading": CATALOG | {"offload_settings", "offloading"},
+    "device_ring": CATALOG | {"offload_settings", "offloading", "device_ring"},
     "speculation": CATALOG | {"speculation"},
     "settings": KEYS | {"settings", "techniques", "speculation", "offloading"},
     "api": CATALOG | {"settings"},

@@ -14,9 +14,10 @@ from roofline.cli.tables import count, quantity, render_table
 from roofline.errors import InvalidSpecError
 
 if TYPE_CHECKING:
+    from roofline.device_ring import Ring, RingDevice
+    from roofline.hardware.link import Link
     from roofline.hardware.storage import Storage
     from roofline.settings import Settings
-    from roofline.studies.device_ring import Ring, RingDevice
 
 __all__ = ["EXAMPLES", "run"]
 
@@ -98,7 +99,6 @@ def run(
 def _devices(settings: "Settings", others: list[str], storage: str | None) -> "tuple[list[RingDevice], int]":
     from roofline.catalog.hardware import load_link
     from roofline.quantity import total
-    from roofline.studies.device_ring import ring_device
 
     for name in _REFUSED:
         if getattr(settings, name) is not None:
@@ -108,13 +108,13 @@ def _devices(settings: "Settings", others: list[str], storage: str | None) -> "t
     link = None if settings.link is None else load_link(settings.link).value
     whole = replace(settings, link=None)
     first, beside = _placed(whole, settings.hardware, settings.memory_limit)
-    devices = [ring_device(first, link, beside=beside, storage=_storage(storage))]
+    devices = [_ring_device(first, beside, link, _storage(storage))]
     for text in others:
         hardware, limit, reads = ([part.strip() for part in text.split(",")] + ["", ""])[:3]
         if text.count(",") > 2 or not hardware:
             raise InvalidSpecError(f"--with: want HARDWARE[,SIZE[,STORAGE]], got {text!r}")
         own, beside = _placed(whole, hardware, limit or None)
-        devices.append(ring_device(own, link, beside=beside, storage=_storage(reads or None), first=False))
+        devices.append(_ring_device(own, beside, link, _storage(reads or None), first=False))
     model = first.scenario().deployment.model
     return devices, int(total(model.layer_counts().values()))
 
@@ -128,6 +128,20 @@ def _placed(settings: "Settings", hardware: str, limit: str | None) -> "tuple[Se
         replace(settings, hardware=device, memory_limit=None),
         replace(settings, hardware=processor, memory_limit=limit),
     )
+
+
+def _ring_device(
+    own: "Settings",
+    beside: "Settings | None",
+    link: "Link | None",
+    storage: "Storage | None",
+    *,
+    first: bool = True,
+) -> "RingDevice":
+    from roofline.device_ring import analyzed_device
+
+    whole = analyzed_device(own.scenario(), beside=None if beside is None else beside.scenario())
+    return whole.ring_device(link, storage=storage, first=first)
 
 
 def _storage(name: str | None) -> "Storage | None":
@@ -144,7 +158,7 @@ def _found(
     paging: Any,
     ahead: bool,
 ) -> "Ring":
-    from roofline.studies.device_ring import best_ring, ring_time
+    from roofline.device_ring import best_ring, ring_time
 
     if layers is None:
         return best_ring(devices, total, rounds=rounds, prefetch=ahead, paging=paging)

@@ -17,7 +17,10 @@ def windowed_layer(*, compute_s: Quantity, exchange_s: Quantity, load_s: Quantit
 
     Notes
     -----
-    TPI-LLM (Li et al. 2024, arXiv:2410.00531, section 3.3): in the steady state the longer of both.
+    TPI-LLM (Li et al. 2024, arXiv:2410.00531, section 3.3): in the steady state the longer of both. So it
+    is where one device copies a section of experts from its host while it computes the one before
+    (SE-MoE, Shen et al. 2022, arXiv:2205.10034, ring memory): two slots hide the shorter of both, further
+    ones only fill sooner.
     """
     return maximum(compute_s + exchange_s, load_s)
 

@@ -1,28 +1,44 @@
 """Layers of one model spread over unlike devices that pass a token around a ring."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from roofline.analysis import analyze
 from roofline.errors import InvalidSpecError
 from roofline.hardware.link import Link
 from roofline.hardware.storage import Storage
+from roofline.offload_settings import OffloadSettings
+from roofline.offloading import offloaded
 from roofline.quantity import Quantity, maximum, minimum, total, where
 from roofline.report import Report
-from roofline.settings import Settings
+from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
 from roofline.timing.offloading import page_fault
 
-__all__ = ["PAGING", "Paging", "Ring", "RingDevice", "best_ring", "ring_device", "ring_time"]
+__all__ = [
+    "PAGING",
+    "AnalyzedDevice",
+    "Paging",
+    "Ring",
+    "RingDevice",
+    "analyzed_device",
+    "best_ring",
+    "proportional_ring",
+    "ring_time",
+]
 
 Paging = Literal["mapped", "pinned"]
+Phase = Literal["decode", "prefill"]
+End = Literal["value", "low", "high", "ideal"]
 PAGING: Final[tuple[Paging, ...]] = ("mapped", "pinned")
 
 #: Not decoder layers: run once for each token, by the first device.
 _AROUND: Final = ("embedding", "final_norm", "head")
 #: What a layer holds for the tokens before.
 _CACHED: Final = ("kv_cache", "state")
+#: Of one element of the hidden states that are passed on, in 16 bits.
+_STATE_BYTES: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -255,78 +271,136 @@ def best_ring(
     return min(found, key=_badness)
 
 
-def ring_device(
-    settings: Settings,
-    link: Link | None = None,
-    *,
-    beside: Settings | None = None,
-    storage: Storage | None = None,
-    first: bool = True,
-) -> RingDevice:
-    """Return a device of the catalogue as part of a ring.
-
-    Parameters
-    ----------
-    settings : Settings
-        Model, one device, formats and workload, as for an analysis of the whole model there; its memory need
-        not suffice. No parallelism, no offloading.
-    link : Link or None
-        To the next device; None where there is none.
-    beside : Settings or None
-        The processor beside the device, as for an analysis of the whole model there; None takes that of the
-        system, if it has one.
-    storage : Storage or None
-        In place of what the system has.
-    first : bool
-        Whether it holds embedding and head.
+def proportional_ring(
+    devices: Sequence[RingDevice], layers: int, *, prefetch: bool = False, paging: Paging = "mapped"
+) -> Ring:
+    """Return the ring of one round whose devices hold layers in proportion to their memory.
 
     Notes
     -----
-    A layer's time is that of a mean decode pass without embedding and head, over the layers; on the
-    processor beside the device, that of a pass with all layers there. Both rest on the runtime profiles of a
-    whole pass, host time included.
+    What llama.cpp does over RPC (ggml-org/llama.cpp, tools/rpc/README.md) and exo by default
+    (exo-explore/exo, README: ring memory weighted partitioning). Whole layers go to the largest
+    remainders.
     """
-    report = analyze(settings.scenario(), intervals=False)
-    deployment = report.scenario.deployment
-    system = deployment.system
-    layers = float(total(deployment.model.layer_counts().values()))
-    sizes = [(layer, float(size)) for layer, _, _, size in deployment.weight_bytes()]
-    tier, held = next(iter(report.memory.used_bytes.items()))
-    around_bytes = sum(size for layer, size in sizes if layer in _AROUND)
-    cache = sum(float(held.get(name, 0.0)) for name in _CACHED)
-    other = sum(float(size) for name, size in held.items() if name not in ("weights", *_CACHED))
-    host_s, host_bytes, cpu = None, 0.0, None
+    rooms = [float(device.near_bytes) + float(device.host_bytes) for device in devices]
+    shares = [layers * room / max(sum(rooms), 1.0) for room in rooms]
+    held = [int(share) for share in shares]
+    order = sorted(range(len(devices)), key=lambda place: held[place] - shares[place])
+    for place in order[: layers - sum(held)]:
+        held[place] += 1
+    return ring_time(devices, [float(count) for count in held], prefetch=prefetch, paging=paging)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnalyzedDevice:
+    """The whole model on one device of a ring, and on the processor beside it.
+
+    Parameters
+    ----------
+    report : Report
+        On the device; its memory need not suffice. No parallelism, no offloading.
+    beside : Report or None
+        On the processor; None where there is none.
+    host_bytes : Quantity
+        Memory of that processor [B].
+    """
+
+    report: Report
+    beside: Report | None = None
+    host_bytes: Quantity = 0.0
+
+    def ring_device(
+        self,
+        link: Link | None = None,
+        *,
+        storage: Storage | None = None,
+        first: bool = True,
+        phase: Phase = "decode",
+        end: End = "value",
+    ) -> RingDevice:
+        """Return it as part of a ring.
+
+        Parameters
+        ----------
+        link : Link or None
+            To the next device; None where there is none.
+        storage : Storage or None
+            In place of what the system has.
+        first : bool
+            Whether it holds embedding and head.
+        phase : str
+            ``decode`` for a token of each sequence; ``prefill`` for all prompts at once.
+        end : str
+            ``value``, ``low`` or ``high`` of the interval; ``ideal`` at datasheet figures.
+
+        Notes
+        -----
+        A layer's time is that of a mean pass without embedding and head, over the layers; on the
+        processor beside the device, that of a pass with all layers there. Both rest on the runtime
+        profiles of a whole pass, host time included.
+        """
+        scenario = self.report.scenario
+        deployment, workload = scenario.deployment, scenario.workload
+        system = deployment.system
+        layers = float(total(deployment.model.layer_counts().values()))
+        sizes = [(layer, float(size)) for layer, _, _, size in deployment.weight_bytes()]
+        tier, held = next(iter(self.report.memory.used_bytes.items()))
+        around_bytes = sum(size for layer, size in sizes if layer in _AROUND)
+        cache = sum(float(held.get(name, 0.0)) for name in _CACHED)
+        other = sum(float(size) for name, size in held.items() if name not in ("weights", *_CACHED))
+        passed_s, around_s = _pass_s(self.report, phase, end)
+        host_s = None
+        if self.beside is not None:
+            whole_s, apart_s = _pass_s(self.beside, phase, end)
+            host_s = (whole_s - apart_s) / layers
+        pass_ = self.report.decode if phase == "decode" else self.report.prefill
+        tensors = pass_.bytes_by_tensor
+        looked_up = (
+            0.0 if deployment.model.head.tied else sum(size for layer, size in sizes if layer == "embedding")
+        )
+        read = float(total(tensors.get(name, 0.0) for name in ("weight", "expert_weight"))) + looked_up
+        storage = system.storage if storage is None else storage
+        tokens = float(workload.batch_size) * (1.0 if phase == "decode" else float(workload.prompt_tokens))
+        message = tokens * deployment.model.hidden_size * _STATE_BYTES
+        return RingDevice(
+            name=system.name,
+            near_s=(passed_s - around_s) / layers,
+            around_s=around_s,
+            host_s=host_s,
+            layer_bytes=(sum(size for _, size in sizes) - around_bytes) / layers,
+            cache_bytes=cache / layers,
+            touched_bytes=max(read - around_bytes, 0.0) / layers if "expert_weight" in tensors else None,
+            near_bytes=max(
+                float(self.report.memory.capacity_bytes[tier]) - other - (around_bytes if first else 0.0), 0.0
+            ),
+            host_bytes=self.host_bytes,
+            read_bytes_per_s=0.0 if storage is None else storage.read_bandwidth_bytes_per_s,
+            fault_bytes_per_s=0.0 if storage is None else _fault_rate(deployment, storage),
+            send_s=0.0 if link is None else link.latency_s + message / link.bandwidth_bytes_per_s,
+        )
+
+
+def analyzed_device(
+    scenario: Scenario, *, beside: Scenario | None = None, intervals: bool = False
+) -> AnalyzedDevice:
+    """Return the whole model analysed on one device and on the processor beside it.
+
+    Parameters
+    ----------
+    beside : Scenario or None
+        The whole model on the processor; None takes that of the system, if it has one.
+    """
+    system = scenario.deployment.system
+    report = analyze(scenario, intervals=intervals)
     if beside is not None:
-        cpu = analyze(beside.scenario(), intervals=False)
-        host_bytes = float(next(iter(cpu.memory.capacity_bytes.values())))
-    elif system.host is not None and "cpu" in system.host.engine:
-        cpu = analyze(replace(settings, n_gpu_layers=0.0).scenario(), intervals=False)
-        host_bytes = float(cpu.memory.capacity_bytes["host"])
-    if cpu is not None:
-        host_s = (_pass_s(cpu) - _around_s(cpu)) / layers
-    tensors = report.decode.bytes_by_tensor
-    looked_up = (
-        0.0 if deployment.model.head.tied else sum(size for layer, size in sizes if layer == "embedding")
-    )
-    read = float(total(tensors.get(name, 0.0) for name in ("weight", "expert_weight"))) + looked_up
-    storage = system.storage if storage is None else storage
-    message = float(settings.batch) * deployment.model.hidden_size * 2.0
-    return RingDevice(
-        name=system.name,
-        near_s=(_pass_s(report) - _around_s(report)) / layers,
-        around_s=_around_s(report),
-        host_s=host_s,
-        layer_bytes=(sum(size for _, size in sizes) - around_bytes) / layers,
-        cache_bytes=cache / layers,
-        touched_bytes=(read - around_bytes) / layers if "expert_weight" in tensors else None,
-        near_bytes=max(
-            float(report.memory.capacity_bytes[tier]) - other - (around_bytes if first else 0.0), 0.0
-        ),
-        host_bytes=host_bytes,
-        read_bytes_per_s=0.0 if storage is None else storage.read_bandwidth_bytes_per_s,
-        fault_bytes_per_s=0.0 if storage is None else _fault_rate(deployment, storage),
-        send_s=0.0 if link is None else link.latency_s + message / link.bandwidth_bytes_per_s,
-    )
+        cpu = analyze(beside, intervals=intervals)
+        return AnalyzedDevice(
+            report=report, beside=cpu, host_bytes=float(next(iter(cpu.memory.capacity_bytes.values())))
+        )
+    if system.host is None or "cpu" not in system.host.engine:
+        return AnalyzedDevice(report=report)
+    cpu = analyze(offloaded(scenario, OffloadSettings(n_gpu_layers=0.0)), intervals=intervals)
+    return AnalyzedDevice(report=report, beside=cpu, host_bytes=float(cpu.memory.capacity_bytes["host"]))
 
 
 def _fault_rate(deployment: Deployment, storage: Storage) -> Quantity:
@@ -336,12 +410,13 @@ def _fault_rate(deployment: Deployment, storage: Storage) -> Quantity:
     return fault.access_bytes / (fault.access_bytes / rate + fault.read_s)
 
 
-def _pass_s(report: Report) -> float:
-    return float(report.decode.time_s.value)
-
-
-def _around_s(report: Report) -> float:
-    return sum(float(row.time_s) for row in report.decode.rows if row.operator.layer in _AROUND)
+def _pass_s(report: Report, phase: Phase, end: End) -> tuple[float, float]:
+    """A whole pass, and embedding and head of it [s]."""
+    pass_ = report.decode if phase == "decode" else report.prefill
+    value = float(pass_.time_s.value)
+    around = sum(float(row.time_s) for row in pass_.rows if row.operator.layer in _AROUND)
+    chosen = float(pass_.ideal_s if end == "ideal" else getattr(pass_.time_s, end))
+    return chosen, around * chosen / value
 
 
 def _longest(times: Sequence[Quantity]) -> Quantity:

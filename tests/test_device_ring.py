@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from roofline.catalog.hardware import load_link, load_storage
+from roofline.device_ring import RingDevice, analyzed_device, best_ring, proportional_ring, ring_time
 from roofline.errors import InvalidSpecError
 from roofline.settings import Settings
-from roofline.studies.device_ring import RingDevice, best_ring, ring_device, ring_time
 
 #: A layer of 1 GB in 10 ms; 8 GB of memory; 1 GB/s from storage; 2 ms to the next.
 SMALL = RingDevice(
@@ -84,7 +84,8 @@ def test_of_experts_only_those_a_token_picks_are_read() -> None:
 
 
 def test_a_mixture_of_the_catalogue_touches_few_of_its_experts() -> None:
-    device = ring_device(Settings(model="qwen3-30b-a3b", hardware="apple-m1", weights="q4_0"))
+    settings = Settings(model="qwen3-30b-a3b", hardware="apple-m1", weights="q4_0")
+    device = analyzed_device(settings.scenario()).ring_device()
 
     assert device.touched_bytes is not None
     # 8 of 128 experts and attention: 3 of 30 B parameters
@@ -125,8 +126,9 @@ def test_a_catalogue_device_carries_over() -> None:
     settings = Settings(model="llama-3.1-70b", hardware="desktop-rtx-4090", weights="q4_k_m", prompt=64)
     link, storage = load_link("wifi-6").value, load_storage("ufs-4.0").value
 
-    desktop = ring_device(settings, link)
-    phone = ring_device(replace(settings, hardware="snapdragon-8-gen-3"), link, storage=storage, first=False)
+    desktop = analyzed_device(settings.scenario()).ring_device(link)
+    other = replace(settings, hardware="snapdragon-8-gen-3")
+    phone = analyzed_device(other.scenario()).ring_device(link, storage=storage, first=False)
 
     assert desktop.host_s is not None
     assert float(desktop.near_s) < float(desktop.host_s)
@@ -145,3 +147,23 @@ def test_counts_that_do_not_match_are_refused(layers: tuple[float, ...]) -> None
 def test_rounds_that_divide_nothing_are_refused() -> None:
     with pytest.raises(InvalidSpecError, match="divides 7"):
         best_ring((SMALL,), 7, rounds=(2, 4))
+
+
+def test_layers_in_proportion_to_memory_add_up() -> None:
+    found = proportional_ring((SMALL, FAST), 32)
+
+    # 8 and 16 GB of 24: 10.67 and 21.33 layers, the largest remainder up.
+    assert found.layers == (11.0, 21.0)
+    assert float(found.rounds) == 1.0
+
+
+def test_a_prefill_sends_and_computes_all_of_its_tokens() -> None:
+    settings = Settings(model="llama-3.1-8b", hardware="apple-m1", weights="q4_0", prompt=512)
+    whole = analyzed_device(settings.scenario())
+    link = load_link("wifi-6").value
+
+    token, prompt = (whole.ring_device(link, phase=phase) for phase in ("decode", "prefill"))  # type: ignore[arg-type]
+
+    np.testing.assert_allclose(prompt.send_s - token.send_s, 511 * 4096 * 2.0 / 150e6, rtol=1e-12)
+    assert float(prompt.near_s) > 2.0 * float(token.near_s)
+    assert float(whole.ring_device(end="ideal").near_s) <= float(token.near_s)
