@@ -7,7 +7,7 @@ from typing import Final
 from roofline.catalog.files import find
 from roofline.errors import UnknownNameError
 
-__all__ = ["Machine", "machine_called", "memory_limit_in"]
+__all__ = ["Machine", "machine_called", "memory_limit_in", "processor_called"]
 
 #: A part after the first that begins so says something of the host, not of another card.
 _SOCKETS: Final = re.compile(r"^\s*(\d+)\s*x\s+", re.IGNORECASE)
@@ -139,6 +139,11 @@ def memory_limit_in(*texts: str) -> float | None:
 
 def _size(found: re.Match[str] | None) -> float | None:
     return None if found is None else float(found[1]) * _BINARY[found[2].upper()]
+
+
+def processor_called(text: str) -> str | None:
+    """Return the catalogue name of a processor, or of the nearest of its generation; None for neither."""
+    return _host(text)[0]
 
 
 def _host(text: str) -> tuple[str | None, bool]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["AUTOMATIC", "POLICIES", "OffloadPolicy", "policy_called"]
+__all__ = ["AUTOMATIC", "CLUSTERED", "POLICIES", "OffloadPolicy", "policy_called"]
 
 Way = Literal["experts_on_host", "choose", "cache", "stream", "layers", "mmap", "refused"]
 
@@ -48,8 +48,12 @@ class OffloadPolicy:
         Tokens its cache memory is made for from the start.
     eager : bool
         Whether its layers are launched kernel by kernel from Python, between copies.
-    over_ring : bool
-        Whether it spreads layers over unlike devices that the device cell lists.
+    across : str or None
+        How it divides a model over several machines that the device cell lists: ``best``, the layers of
+        each and the rounds that make a token fastest; ``memory``, layers in proportion to memory;
+        ``tensor``, an equal share of every matrix; None where it runs on one.
+    joined_by : str
+        Catalogue name of what joins the machines, where a table does not say.
     numa_aware : bool
         Whether every socket works on weights in its own memory; otherwise two sockets read no faster
         than one.
@@ -75,7 +79,8 @@ class OffloadPolicy:
     memory_share: float = 1.0
     reserved_tokens: float | None = None
     numa_aware: bool = False
-    over_ring: bool = False
+    across: Literal["best", "memory", "tensor"] | None = None
+    joined_by: str = "ethernet_1g"
     eager: bool = False
     spread: float = 0.5
     source: str
@@ -86,6 +91,9 @@ class OffloadPolicy:
 #: FlexGen's README states, taken for all who copy so.
 _PAGEABLE: Final = 0.3
 _PINNED: Final = 0.8
+
+#: Share of memories at home that a model gets: their users' programs run on.
+_AT_HOME: Final = 0.7
 
 #: First match wins.
 POLICIES: Final = (
@@ -242,16 +250,59 @@ POLICIES: Final = (
     ),
     OffloadPolicy(
         name="prima.cpp",
-        written_as=r"prima|\bexo\b|dllama|distributed[- ]llama",
+        written_as=r"prima",
         way="mmap",
         runs_as="llama.cpp",
         prefetched=1.0,
-        over_ring=True,
+        across="best",
+        joined_by="wifi_6",
+        memory_share=_AT_HOME,
         spread=1.2,
         source="prima.cpp, Li et al. 2025, arXiv:2504.08791: layers in windows around a ring of "
-        "devices, mapped from "
-        "file and prefetched",
-        note="free memory of computers at home is an estimate; hops over the network are not counted",
+        "devices, mapped from file and prefetched; the split solves for the least time of a token",
+        note="free memory of computers at home is an estimate",
+    ),
+    OffloadPolicy(
+        name="exo",
+        written_as=r"\bexo\b",
+        way="mmap",
+        runs_as="llama.cpp",
+        across="memory",
+        memory_share=_AT_HOME,
+        spread=1.2,
+        source="exo-explore/exo, README: ring memory weighted partitioning",
+        note="free memory of computers at home is an estimate",
+    ),
+    OffloadPolicy(
+        name="distributed-llama",
+        written_as=r"\bdllama\b|distributed[- ]?llama",
+        way="mmap",
+        runs_as="llama.cpp",
+        across="tensor",
+        spread=0.9,
+        source="b4rtaz/distributed-llama, README: tensor parallelism over 2^n nodes, as many as the model "
+        "has KV heads at most",
+        note="the slowest machine sets the pace",
+    ),
+    OffloadPolicy(
+        name="tpi-llm",
+        written_as=r"\btpi[-_ ]?llm",
+        way="stream",
+        runs_as="llama.cpp",
+        across="tensor",
+        prefetched=1.0,
+        spread=1.2,
+        source="TPI-LLM, Li et al. 2024, arXiv:2410.00531: tensor parallelism, layers streamed through a "
+        "window in memory",
+    ),
+    OffloadPolicy(
+        name="llama.cpp over RPC",
+        written_as=r"\brpc\b|gpustack",
+        way="mmap",
+        runs_as="llama.cpp",
+        across="memory",
+        spread=0.9,
+        source="ggml-org/llama.cpp, tools/rpc/README.md: layers in proportion to the memory of each machine",
     ),
     OffloadPolicy(
         name="llama.cpp",
@@ -294,6 +345,18 @@ AUTOMATIC: Final = OffloadPolicy(
     spread=1.2,
     source="docs/offload.md section 3",
     note="the runtime is not known: placed by capacity",
+)
+
+#: Where machines are called a cluster and the runtime divides nothing by itself.
+CLUSTERED: Final = OffloadPolicy(
+    name="a cluster",
+    written_as="",
+    way="mmap",
+    runs_as="llama.cpp",
+    across="memory",
+    spread=1.2,
+    source="ggml-org/llama.cpp, tools/rpc/README.md",
+    note="how the cluster divides the model is not said: taken to be by layers",
 )
 
 

@@ -1,7 +1,6 @@
 """Scenarios of runs whose model exceeds the device's memory, placed as their runtime would."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,10 +9,12 @@ from numpy.typing import NDArray
 
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.predictions.named_scenarios import NamedScenarios
-from roofline.calibration.predictions.offloaded_machines import on_machine, on_ring, ring_of
+from roofline.calibration.predictions.offloaded_machines import on_machine
 from roofline.calibration.predictions.predictions import Predictions
-from roofline.catalog.host_names import Machine, machine_called, memory_limit_in
-from roofline.catalog.offload_policies import OffloadPolicy, policy_called
+from roofline.calibration.predictions.ringed_runs import members_of, ring_times, tensor_scenario, with_context
+from roofline.calibration.predictions.run_times import RUN_METRICS, Times, said_ratio
+from roofline.catalog.host_names import machine_called, memory_limit_in
+from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy, policy_called
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.quantity import Quantity
@@ -39,19 +40,14 @@ from roofline.workload_settings import allocated
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OffloadedRun", "OffloadedRuns", "known_metric", "says_offloaded"]
+__all__ = ["OffloadedRun", "OffloadedRuns", "says_offloaded"]
 
 _SAYS: Final = re.compile(
     r"mmap|exceeds (?:usable )?(?:ram|memory)|offload|\(limit|limit \d|memory .*\bcap\b", re.I
 )
-_RATIO: Final = re.compile(r"_gpu_expert_ratio_(\d+)$")
-_PER_TOKEN: Final = re.compile(
-    r"(?:per_token|token|decode|decode_per_token|generation)_latency(?:_m?s)?|(?:decode_|generation_)?(?:ms|s)_per_token"
-    r"|(?:decode_)?latency_(?:m?s_)?per_token(?:_m?s)?"
-)
+_CLUSTER: Final = re.compile(r"\bcluster\b", re.IGNORECASE)
+_RPC: Final = re.compile(r"\brpc\b", re.IGNORECASE)
 _EXPERTS: Final = re.compile(r"^(\d+) experts\b")
-#: Cached tokens where a table says nothing: 128 generated from an empty cache, at half.
-UNSAID_CONTEXT: Final = 64.0
 #: Host time of a layer without graphs: what vLLM took in 2023 on an A100 (calibrate/fits,
 #: nvidia_a100_sxm4_80gb/vllm_2023).
 _EAGER_LAYER_S: Final = 0.5673e-3
@@ -96,54 +92,21 @@ class OffloadedRun:
 def says_offloaded(table: "pd.DataFrame") -> "pd.Series[bool]":
     """Return which rows say that the model exceeds the memory."""
     said = table["note"] + " " + table["model"]
-    ring = table["runtime"].map(lambda text: policy_called(text).over_ring)
+    across = table.apply(lambda row: _policy(row).across is not None, axis="columns").astype(bool)
     found: pd.Series[bool] = (
-        (table["phase"] == "offload") | ring | said.map(lambda text: bool(_SAYS.search(text)))
+        (table["phase"] == "offload") | across | said.map(lambda text: bool(_SAYS.search(text)))
     )
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Times:
-    """One run: tokens, and the time of its prefill and of one decode iteration [s]."""
-
-    batch: float
-    prompt: float
-    output: float
-    prefill_s: float
-    iteration_s: float
-
-
-def _generated(times: _Times) -> float:
-    """Tokens over the whole run, of a batch that begins and ends together."""
-    return times.batch * times.output / (times.prefill_s + (times.output - 1.0) * times.iteration_s)
-
-
-def known_metric(metric: str) -> str:
-    """Return the metric behind one that only tables of offloaded runs have, itself otherwise."""
-    if _RATIO.search(metric):
-        return "decode_tok_s"
-    if _PER_TOKEN.fullmatch(metric):
-        return "tpot_ms"
-    return "output_tok_s" if metric == "generation_tok_s" else metric
-
-
-#: Metric of a table of offloaded runs -> what it is of one run, and whether it is a rate.
-_METRICS: Final[dict[str, tuple[Callable[[_Times], float], bool]]] = {
-    "output_tok_s": (_generated, True),
-    **dict.fromkeys(
-        ("decode_tok_s", "decode_tok_s_mean"), (lambda times: times.batch / times.iteration_s, True)
-    ),
-    "prefill_tok_s": (lambda times: times.batch * times.prompt / times.prefill_s, True),
-    "prefill_ms_per_token": (lambda times: times.prefill_s / times.prompt, False),
-    **dict.fromkeys(
-        ("tpot_ms", "tpot_s", "itl_ms", "tpot_mean_ms", "tpot_median_ms", "itl_mean_ms", "itl_median_ms"),
-        (lambda times: times.iteration_s, False),
-    ),
-    **dict.fromkeys(
-        ("ttft_ms", "ttft_s", "ttft_mean_ms", "ttft_median_ms"), (lambda times: times.prefill_s, False)
-    ),
-}
+def _policy(row: "pd.Series[Any]") -> OffloadPolicy:
+    """The policy of a row's runtime; of a cluster where its cell or parallelism says there is one."""
+    policy = policy_called(f"{row['runtime']} {row['model']}")
+    if policy.across is None and _CLUSTER.search(row["device"]):
+        return CLUSTERED
+    if policy.across is None and _RPC.search(row["parallelism"]):
+        return policy_called("rpc")
+    return policy
 
 
 class OffloadedRuns:
@@ -162,16 +125,15 @@ class OffloadedRuns:
         """
         for index, row in table.iterrows():
             place = np.array([index])
-            if row["metric"] not in _METRICS:
+            if row["metric"] not in RUN_METRICS:
                 result.skipped[place] = f"metric {row['metric']!r} is not predicted for an offloaded run"
                 continue
             try:
-                run = self.run(row)
-                found = _passes(run.scenario, row)
+                found, spread, flag = self._timed(row)
             except RooflineError as error:
                 result.skipped[place] = str(error)
                 continue
-            make, rate = _METRICS[row["metric"]]
+            make, rate = RUN_METRICS[row["metric"]]
             values = {kind: make(times) for kind, times in found.items()}
             far = (values["high"], values["low"]) if rate else (values["low"], values["high"])
             result.fill(
@@ -182,12 +144,36 @@ class OffloadedRuns:
                 high=np.array([far[1]]),
                 unit=float(unit[place][0]),
             )
-            result.widen(place, spread=run.spread, others=())
+            result.widen(place, spread=spread, others=())
             result.basis[place] = "transferred"
-            result.profile[place] = run.flag
+            result.profile[place] = flag
+
+    def _timed(self, row: "pd.Series[Any]") -> tuple[dict[str, Times], float, str]:
+        """Times of a row's run, what widens its interval, and what places it."""
+        policy = _policy(row)
+        cluster = members_of(row, policy)
+        if cluster is None:
+            run = self.run(row)
+            return _passes(run.scenario, row), run.spread, run.flag
+
+        def member(name: str) -> Scenario:
+            named = row.copy()
+            named["device"], named["device_count"], named["parallelism"] = name, 1.0, ""
+            named["runtime"] = policy.runs_as or row["runtime"]
+            scenario = _with_experts(self._named.scenario(named), row["note"])
+            return _with_workload(_launched(scenario, policy), row, policy)
+
+        if policy.across == "tensor":
+            scenario = _placed(tensor_scenario(cluster, policy, row, member), row, policy)
+            times = _passes(scenario, row)
+        else:
+            times = ring_times(cluster, policy, row, member)
+        software = member(cluster.members[0].device).deployment.runtime.software
+        spread = policy.spread + (_UNKNOWN_HOST if cluster.unknown else 0.0)
+        return times, spread, f"{software}, placed as {policy.name}"
 
     def run(self, row: "pd.Series[Any]") -> OffloadedRun:
-        """Return the run of one row.
+        """Return the run of one row on one machine.
 
         Parameters
         ----------
@@ -199,25 +185,17 @@ class OffloadedRuns:
         RooflineError
             If a name is unknown, or other machines hold a part of the model.
         """
-        policy = policy_called(f"{row['runtime']} {row['model']}")
+        policy = _policy(row)
         if policy.way == "refused":
             raise InvalidSpecError(f"{policy.name}: {policy.note}")
         machine = machine_called(row["device"])
         named = row.copy()
-        ring = ring_of(re.split(r"[,;:/+()]| and ", row["device"])) if policy.over_ring else ()
-        if len(ring) > 1:
-            machine = Machine(device=ring[0].name)
-            row = row.copy()
-            row["device_count"] = 1.0
         named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
         named["device_count"] = max(float(row["device_count"]), machine.device_count)
         scenario = _with_experts(self._named.scenario(named), row["note"])
         scenario = _with_workload(_launched(scenario, policy), row, policy)
-        if len(ring) > 1:
-            scenario, unknown = on_ring(scenario, ring), True
-        else:
-            limit = memory_limit_in(row["model"], row["note"])
-            scenario, unknown = on_machine(scenario, machine, policy, limit=limit)
+        limit = memory_limit_in(row["model"], row["note"])
+        scenario, unknown = on_machine(scenario, machine, policy, limit=limit)
         placed = _placed(scenario, row, policy)
         return OffloadedRun(
             scenario=placed,
@@ -226,24 +204,20 @@ class OffloadedRuns:
         )
 
 
-def _passes(scenario: Scenario, row: "pd.Series[Any]") -> dict[str, _Times]:
+def _passes(scenario: Scenario, row: "pd.Series[Any]") -> dict[str, Times]:
     """Times of a run: predicted, at both ends of the interval, and at datasheet figures."""
     workload = scenario.workload
     batch, prompt = float(workload.batch_size), float(workload.prompt_tokens)
-    output, context = float(workload.output_tokens), row["context"]
-    if np.isnan(context):
-        told = np.nan_to_num(row["prompt_len"]) + np.nan_to_num(row["gen_len"]) / 2.0
-        context = told if told > 0 else UNSAID_CONTEXT
-    cached = replace(workload, context_tokens=max(float(context), 1.0))
-    phase, _ = analyze_decode(scenario.replace(workload=cached), axes=0)
+    output = float(workload.output_tokens)
+    phase, _ = analyze_decode(with_context(scenario, row), axes=0)
     report = analyze(
         scenario.replace(workload=replace(workload, output_tokens=1.0, context_tokens=None)),
         keep_rows=False,
         tables=(),
     )
 
-    def times(prefill_s: Quantity, iteration_s: Quantity) -> _Times:
-        return _Times(
+    def times(prefill_s: Quantity, iteration_s: Quantity) -> Times:
+        return Times(
             batch=batch,
             prompt=prompt,
             output=output,
@@ -304,12 +278,11 @@ def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) ->
     few = replace(workload, batch_size=min(float(workload.batch_size), _BATCH_AT_ONCE))
     sizes = sizes_of(deployment, workload.decode(workload.last_generated), widest=few.prefill())
     fits = float(sizes.dense_bytes + sizes.expert_bytes) <= float(sizes.room_bytes)
-    ratio = _RATIO.search(row["stated_metric"])
     if policy.way == "experts_on_host" and sizes.expert_bytes:
         above = policy.fetch_above
         if above is not None and "native" in row["quant"].casefold():
             above = _NATIVE_THRESHOLD
-        share = 0.0 if ratio is None else float(ratio[1]) / 100.0
+        share = said_ratio(row["stated_metric"])
         rules = experts_on_host(deployment, sizes, near_share=share, fetch_above=above)
         return scenario.replace(deployment=replace(deployment, placement=Placement(rules=rules)))
     said = f"{row['runtime']} {row['parallelism']} {row['note']}"

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.measurements.measured_files import MeasuredFile
 from roofline.calibration.predictions.named_scenarios import NamedScenarios
-from roofline.calibration.predictions.offloaded_runs import OffloadedRuns, known_metric, says_offloaded
+from roofline.calibration.predictions.offloaded_runs import OffloadedRuns, says_offloaded
 from roofline.calibration.predictions.operator_predictions import LARGEST
 from roofline.calibration.predictions.parallelism_names import pools_of, splits_rows
 from roofline.calibration.predictions.predictions import Predictions
 from roofline.calibration.predictions.row_split import RowSplit
+from roofline.calibration.predictions.run_times import known_metric
 from roofline.calibration.predictions.serving import SERVERS, Load, Pools, busiest, servers
 from roofline.calibration.predictions.speculated_runs import ACCEPTED, SpeculatedRuns, is_speed_up
 from roofline.calibration.predictions.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes

@@ -129,3 +129,18 @@ def test_a_ring_of_devices_holds_what_none_of_them_does(tmp_path: Path) -> None:
     assert list(found.skipped) == ["", ""]
     assert found.predicted[0] < 0.3 * found.predicted[1]
     assert found.high[0] > 3.0 * found.predicted[0]
+
+
+def test_a_row_may_divide_a_model_over_machines_as_its_runtime_does(tmp_path: Path) -> None:
+    pis = {"model": "Llama-2-13B", "quant": "Q4_0", "metric": "decode_tok_s", "value": 1.0, "phase": "decode"}
+    found = predicted(
+        tmp_path,
+        {**pis, "device": "4x Raspberry Pi 5 8GB", "device_count": 4, "runtime": "distributed-llama"},
+        {**pis, "device": "Raspberry Pi 5 Cluster (4x 8GB)", "runtime": "llama.cpp", "value": 1.0},
+        {**pis, "device": "2x Mac Studio M2 Ultra 192GB", "device_count": 2, "runtime": "exo", "value": 20},
+        {**pis, "device": "home cluster (4 devices)", "device_count": 4, "runtime": "prima.cpp"},
+    )
+
+    assert list(found.skipped[:3]) == [""] * 3
+    assert found.predicted[0] > 2.0 * found.predicted[1]  # shares at once, layers one after another
+    assert "no machine is named" in str(found.skipped[3])
