@@ -11,10 +11,11 @@ import roofline.graph.blocks.embedding as embedding
 import roofline.graph.blocks.feed_forward as feed_forward
 import roofline.graph.blocks.grouped_query_attention as grouped_query_attention
 import roofline.graph.blocks.mixture_of_experts as mixture_of_experts
-import roofline.graph.operator as operator
+import roofline.graph.matrix_product as matrix_product
 import roofline.timing.cost as cost
 import roofline.units as units
 from roofline import analyze, make_scenario
+from roofline.graph.attention import attend
 from roofline.graph.model import ModelSpec
 from roofline.graph.operator import Operator
 from roofline.graph.routing import Routing
@@ -200,10 +201,11 @@ def sparse_peak(monkeypatch: Any) -> None:
 
 
 def weights_for_every_sequence(monkeypatch: Any) -> None:
-    scaled_rows(
-        monkeypatch, feed_forward, "linear",
-        lambda row: replace(row, read={**row.read, "weight": row.read["weight"] * row.shape["m"]}),
-    )  # fmt: skip
+    for name in ("project", "linear"):
+        scaled_rows(
+            monkeypatch, feed_forward, name,
+            lambda row: replace(row, read={**row.read, "weight": row.read["weight"] * row.shape["m"]}),
+        )  # fmt: skip
 
 
 def embedding_and_head_not_in_memory(monkeypatch: Any) -> None:
@@ -215,7 +217,7 @@ def embedding_and_head_not_in_memory(monkeypatch: Any) -> None:
 
 
 def multiply_add_counted_once(monkeypatch: Any) -> None:
-    for module in (feed_forward, grouped_query_attention, embedding):
+    for module in (feed_forward, matrix_product, embedding):
         scaled_rows(monkeypatch, module, "linear", lambda row: replace(row, flops=row.flops / 2))
 
 
@@ -242,8 +244,6 @@ def time_below_the_floor(monkeypatch: Any) -> None:
 
 
 def scores_through_memory(monkeypatch: Any) -> None:
-    attend = operator.attend
-
     def unfused(terms: Any, *args: Any, **more: Any) -> Any:
         return attend(replace(terms, policy=replace(terms.policy, fused_attention=False)), *args, **more)
 

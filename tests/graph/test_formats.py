@@ -5,7 +5,8 @@ import pytest
 
 from roofline.errors import UnknownNameError
 from roofline.graph.formats import FORMATS, format_named
-from roofline.graph.operator import Operator, Precision, Terms, linear
+from roofline.graph.matrix_product import linear
+from roofline.graph.operator import Operator, Precision, Terms
 from roofline.graph.weight import Weight
 
 WEIGHT = Weight(name="w", inputs=4096.0, outputs=1024.0)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from roofline.graph.operator import Operator, Terms, linear, pointwise
+from roofline.graph.matrix_product import linear
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity

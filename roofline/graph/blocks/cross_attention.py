@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from roofline.graph.attention import attend
 from roofline.graph.formats import format_named
-from roofline.graph.operator import Operator, Terms, attend, collective, linear, pointwise
+from roofline.graph.matrix_product import linear, output_projection, project
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Segment, Sequences, Step, Visible
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil, minimum, total
@@ -82,11 +84,7 @@ class CrossAttention:
         heads, kv_heads = ceil(self.heads / ranks), ceil(self.kv_heads / ranks)
         encoded = total(part.count * part.new_encoder_tokens for part in step.sequences)
         yield from linear(terms, "query", (query,), step.tokens)
-        if terms.policy.fused_projections:
-            yield from linear(terms, "key_value", (key, value), encoded)
-        else:
-            for weight in (key, value):
-                yield from linear(terms, weight.name, (weight,), encoded)
+        yield from project(terms, "key_value", (key, value), encoded)
         if self.query_key_norm:
             for name, rows, norm in (
                 ("query_norm", step.tokens * heads, norms[0]),
@@ -111,10 +109,7 @@ class CrossAttention:
                 new_keys=sequences.new_encoder_tokens,
                 weights=(gates,),
             )
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce", ranks=ranks, elements=step.tokens * terms.hidden_size
-        )
+        yield from output_projection(terms, output, step.tokens, all_reduce="attention_all_reduce")
 
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
         """Return keys and values of all encoder tokens, shared ones once."""

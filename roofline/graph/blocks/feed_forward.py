@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.matrix_product import linear, project
+from roofline.graph.operator import Operator, Terms, collective, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity
@@ -37,11 +38,7 @@ def feed_forward_operators(
     """Return the products and activation, which reads `vectors`, of a network without its collective."""
     *inward, down = weights
     gated = len(inward) == 2
-    if terms.policy.fused_projections:
-        yield from linear(terms, prefix + ("gate_up" if gated else "up"), tuple(inward), tokens)
-    else:
-        for weight in inward:
-            yield from linear(terms, weight.name, (weight,), tokens)
+    yield from project(terms, prefix + ("gate_up" if gated else "up"), tuple(inward), tokens)
     # SiLU and product about 5 operations, GELU or ReLU about 4 (Shazeer 2020, arXiv:2002.05202); a norm that
     # reads its gain here is fused, its 4 operations are not counted.
     yield pointwise(

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from roofline.graph.attention import attend
 from roofline.graph.formats import format_named
-from roofline.graph.operator import Operator, Terms, attend, collective, linear, pointwise
+from roofline.graph.matrix_product import output_projection, project
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Sequences, Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil, minimum, total
@@ -135,11 +137,7 @@ class GroupedQueryAttention:
         projections, output = self._projections(terms.hidden_size)
         heads, kv_heads = ceil(self.heads / ranks), ceil(self.kv_heads / ranks)
         made_heads = heads if self.kv_cache == "earlier" else heads + kv_heads
-        if terms.policy.fused_projections and len(projections) > 1:
-            yield from linear(terms, "query_key_value", projections, step.tokens)
-        else:
-            for weight in projections:
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "query_key_value", projections, step.tokens)
         if self.query_key_norm != "none":
             yield pointwise(
                 terms, "query_key_norm", kind="norm", rows=step.tokens * made_heads,
@@ -176,10 +174,7 @@ class GroupedQueryAttention:
                 terms, "output_norm", kind="norm", rows=step.tokens, columns=heads * self._value_dim(),
                 reads=1.0, writes=1.0, flops_per_element=4.0, weights=self._output_norm(),
             )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce", ranks=ranks, elements=step.tokens * terms.hidden_size
-        )
+        yield from output_projection(terms, output, step.tokens, all_reduce="attention_all_reduce")
 
     def _projections(self, hidden_size: Quantity) -> tuple[tuple[Weight, ...], Weight]:
         named = {weight.name: weight for weight in self.weights(hidden_size)}

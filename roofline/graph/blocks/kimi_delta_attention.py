@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roofline.graph.blocks.recurrence import convolve, delta_rule, resident_state
-from roofline.graph.operator import Operator, Terms, linear
+from roofline.graph.matrix_product import linear, project
+from roofline.graph.operator import Operator, Terms
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil
@@ -75,10 +76,8 @@ class KimiDeltaAttention:
         *matrices, convolution, bias, decay, norm, output = self.weights(terms.hidden_size)
         heads = ceil(self.heads / terms.parallelism.tensor)
         width = heads * self.head_dim
-        if terms.policy.fused_projections:
-            yield from linear(terms, "query_key_value", tuple(matrices[:3]), step.tokens)
-            matrices = matrices[3:]
-        for weight in matrices:
+        yield from project(terms, "query_key_value", tuple(matrices[:3]), step.tokens)
+        for weight in matrices[3:]:
             yield from linear(terms, weight.name, (weight,), step.tokens)
         yield convolve(terms, step, weight=convolution, channels=3.0 * width, kernel=self.convolution_kernel)
         yield from delta_rule(

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from roofline.graph.attention import attend
 from roofline.graph.blocks.grouped_query_attention import kept_tokens
 from roofline.graph.formats import format_named
-from roofline.graph.operator import Operator, Terms, attend, collective, linear, pointwise
+from roofline.graph.matrix_product import linear, output_projection, project
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Sequences, Step, Visible
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil, minimum, total, where
@@ -48,11 +50,7 @@ class Indexer:
         """Return projections, scores over all visible pairs, and the choice of `top_k` of them."""
         query, key, head_weights, *norm = weights
         yield from linear(terms, "index_query", (query,), step.tokens)
-        if terms.policy.fused_projections:
-            yield from linear(terms, "index_key_weights", (key, head_weights), step.tokens)
-        else:
-            for weight in (key, head_weights):
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "index_key_weights", (key, head_weights), step.tokens)
         yield pointwise(
             terms, "index_key_norm", kind="norm", rows=step.tokens, columns=self.head_dim,
             reads=1.0, writes=1.0, flops_per_element=5.0, weights=tuple(norm),
@@ -264,18 +262,13 @@ class LatentAttention:
             yield from self._absorbed(step, terms, heads, absorbed)
         if policy != "always":
             yield from self._expanded(step, terms, heads, absorbed)
-        yield from linear(terms, "output", (self._output(hidden_size),), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce", ranks=ranks, elements=step.tokens * hidden_size
+        yield from output_projection(
+            terms, self._output(hidden_size), step.tokens, all_reduce="attention_all_reduce"
         )
 
     def _projections(self, step: Step, terms: Terms) -> Iterable[Operator]:
         query, (down, norm, _, _) = self._query(terms.hidden_size), self._key_value(terms.hidden_size)
-        if terms.policy.fused_projections:
-            yield from linear(terms, "query_key_value_down", (query[0], down), step.tokens)
-        else:
-            yield from linear(terms, query[0].name, query[:1], step.tokens)
-            yield from linear(terms, down.name, (down,), step.tokens)
+        yield from project(terms, "query_key_value_down", (query[0], down), step.tokens)
         if self.q_lora_rank is not None:
             yield pointwise(
                 terms, "query_norm", kind="norm", rows=step.tokens, columns=self.q_lora_rank,

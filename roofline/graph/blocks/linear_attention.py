@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roofline.graph.blocks.recurrence import convolve, delta_rule, recur, resident_state
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.matrix_product import linear, output_projection, project
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil
@@ -75,11 +76,7 @@ class GatedDeltaNet:
         *projections, beta_decay, convolution, bias, decay, norm, output = self.weights(terms.hidden_size)
         key_heads, value_heads = self._local(terms)
         key, value = key_heads * self.key_head_dim, value_heads * self.value_head_dim
-        if terms.policy.fused_projections:
-            yield from linear(terms, "query_key_value_gate", tuple(projections), step.tokens)
-        else:
-            for weight in projections:
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "query_key_value_gate", tuple(projections), step.tokens)
         yield from linear(terms, "beta_decay", (beta_decay,), step.tokens)
         yield convolve(
             terms, step, weight=convolution, channels=2.0 * key + value, kernel=self.convolution_kernel
@@ -152,11 +149,7 @@ class LightningAttention:
         query, key, value, gate, norm, output = self.weights(terms.hidden_size)
         heads = ceil(self.heads / terms.parallelism.tensor)
         width = heads * self.head_dim
-        if terms.policy.fused_projections:
-            yield from linear(terms, "query_key_value", (query, key, value), step.tokens)
-        else:
-            for weight in (query, key, value):
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "query_key_value", (query, key, value), step.tokens)
         yield pointwise(
             terms, "activation", rows=step.tokens, columns=3.0 * width,
             reads=1.0, writes=1.0, flops_per_element=4.0,
@@ -176,11 +169,7 @@ class LightningAttention:
             terms, "gated_norm", kind="norm", rows=step.tokens, columns=width,
             reads=2.0, writes=1.0, flops_per_element=8.0, weights=(norm,),
         )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce",
-            ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
-        )  # fmt: skip
+        yield from output_projection(terms, output, step.tokens, all_reduce="attention_all_reduce")
 
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
         """Return the states."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from roofline.graph.blocks.feed_forward import feed_forward_operators, feed_forward_weights
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.matrix_product import linear
+from roofline.graph.operator import Operator, Terms, collective, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, where

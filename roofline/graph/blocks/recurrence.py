@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from roofline.graph.formats import format_named
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.matrix_product import output_projection
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, total, where
@@ -188,8 +189,4 @@ def delta_rule(
         terms, "gated_norm", kind="norm", rows=step.tokens * value_heads, columns=value_head_dim,
         reads=2.0, writes=1.0, flops_per_element=9.0, weights=(norm,),
     )  # fmt: skip
-    yield from linear(terms, "output", (output,), step.tokens)
-    yield collective(
-        terms, "attention_all_reduce", "all_reduce",
-        ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
-    )  # fmt: skip
+    yield from output_projection(terms, output, step.tokens, all_reduce="attention_all_reduce")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roofline.graph.blocks.recurrence import convolve, resident_state
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.matrix_product import output_projection, project
+from roofline.graph.operator import Operator, Terms, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity
@@ -55,11 +56,7 @@ class ShortConvolution:
         step = step.share(terms.parallelism.data)
         *projections, convolution, output = self.weights(terms.hidden_size)
         channels = terms.hidden_size / terms.parallelism.tensor
-        if terms.policy.fused_projections:
-            yield from linear(terms, "gates_value", tuple(projections), step.tokens)
-        else:
-            for weight in projections:
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "gates_value", tuple(projections), step.tokens)
         yield pointwise(
             terms, "gated_input", rows=step.tokens, columns=channels,
             reads=2.0, writes=1.0, flops_per_element=1.0,
@@ -71,11 +68,7 @@ class ShortConvolution:
             terms, "gated_output", rows=step.tokens, columns=channels,
             reads=2.0, writes=1.0, flops_per_element=1.0,
         )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "attention_all_reduce", "all_reduce",
-            ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
-        )  # fmt: skip
+        yield from output_projection(terms, output, step.tokens, all_reduce="attention_all_reduce")
 
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
         """Return the convolution's last inputs."""

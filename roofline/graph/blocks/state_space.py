@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from roofline.graph.blocks.recurrence import convolve, recur, resident_state
-from roofline.graph.operator import Operator, Terms, collective, linear, pointwise
+from roofline.graph.matrix_product import linear, output_projection, project
+from roofline.graph.operator import Operator, Terms, collective, pointwise
 from roofline.graph.step import Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, ceil
@@ -86,11 +87,7 @@ class Mamba:
         )
         ranks = terms.parallelism.tensor
         inner, selected = self.intermediate_size / ranks, self.time_step_rank + 2.0 * self.state_size
-        if terms.policy.fused_projections:
-            yield from linear(terms, "values_gate", (values, gate), step.tokens)
-        else:
-            for weight in (values, gate):
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "values_gate", (values, gate), step.tokens)
         yield convolve(terms, step, weight=convolution, channels=inner, kernel=self.convolution_kernel)
         yield from linear(terms, "selection", (selection,), step.tokens)
         yield collective(
@@ -117,10 +114,7 @@ class Mamba:
             terms, "gate_product", rows=step.tokens, columns=inner,
             reads=2.0, writes=1.0, flops_per_element=5.0,
         )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "mixer_all_reduce", "all_reduce", ranks=ranks, elements=step.tokens * terms.hidden_size
-        )
+        yield from output_projection(terms, output, step.tokens, all_reduce="mixer_all_reduce")
 
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
         """Return the states and the convolution's last inputs."""
@@ -209,11 +203,7 @@ class Mamba2:
         projections, (convolution, bias, decay, skip, output, *norm) = weights[:5], weights[5:]
         heads, groups = self._local(terms)
         inner, vectors = heads * self.head_dim, groups * self.state_size
-        if terms.policy.fused_projections:
-            yield from linear(terms, "input", projections, step.tokens)
-        else:
-            for weight in projections:
-                yield from linear(terms, weight.name, (weight,), step.tokens)
+        yield from project(terms, "input", projections, step.tokens)
         yield convolve(
             terms, step, weight=convolution, channels=inner + 2.0 * vectors, kernel=self.convolution_kernel
         )
@@ -233,11 +223,7 @@ class Mamba2:
             rows=step.tokens, columns=inner, reads=2.0, writes=1.0,
             flops_per_element=9.0 if self.norm else 5.0, weights=tuple(norm),
         )  # fmt: skip
-        yield from linear(terms, "output", (output,), step.tokens)
-        yield collective(
-            terms, "mixer_all_reduce", "all_reduce",
-            ranks=terms.parallelism.tensor, elements=step.tokens * terms.hidden_size,
-        )  # fmt: skip
+        yield from output_projection(terms, output, step.tokens, all_reduce="mixer_all_reduce")
 
     def _local(self, terms: Terms) -> tuple[Quantity, Quantity]:
         ranks = terms.parallelism.tensor
