@@ -5,7 +5,6 @@ import os
 import re
 import stat
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +53,7 @@ def _fold_loosely(name: str) -> str:
 
 def folders(section: str) -> list[Path]:
     """User folders first (``ROOFLINE_CATALOG``), then a checkout, then the installed package."""
-    package = Path(str(files("roofline")))
+    package = Path(__file__).parents[1]
     checkout = package.parent if (package.parent / "pyproject.toml").is_file() else None
     roots = [Path(part) for part in os.environ.get("ROOFLINE_CATALOG", "").split(os.pathsep) if part]
     found = []
@@ -69,11 +68,15 @@ def folders(section: str) -> list[Path]:
 
 def names_in(section: str) -> dict[str, Path]:
     """Return catalogue names (file stems) of a section with their files, sorted by name."""
-    found: dict[str, Path] = {}
-    for folder in folders(section):
+    return {name: Path(file) for name, file in _files_in(section).items()}
+
+
+def _files_in(section: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in map(str, folders(section)):
         for file in os.listdir(folder):
             if file.endswith(".toml"):
-                found.setdefault(file.removesuffix(".toml"), folder / file)
+                found.setdefault(file.removesuffix(".toml"), f"{folder}{os.sep}{file}")
     return dict(sorted(found.items()))
 
 
@@ -110,10 +113,10 @@ def find(name: str, *sections: str) -> Path:
     for folded in (fold, _fold_loosely):
         wanted = folded(name)
         for section in sections:
-            for stem, path in names_in(section).items():
+            for stem, file in _files_in(section).items():
                 short = stem.partition("_")[2] if section in _VENDOR_FIRST else ""
-                if wanted in (folded(stem), folded(short or stem)):
-                    return path
+                if wanted == folded(stem) or (short and wanted == folded(short)):
+                    return Path(file)
         known = []
         for section in sections:
             for stem, path in names_in(section).items():

@@ -70,7 +70,7 @@ def softwares(device: str) -> tuple[str, ...]:
         If there is no such device.
     """
     path = find(device, "devices")
-    return tuple(file.stem for file in _profiles(path))
+    return tuple(file.stem for file in _profiles(path.stem, load_device(str(path)).value))
 
 
 def load_runtime(device: str, software: str | None = None) -> Runtime:
@@ -97,20 +97,23 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
         If there is no such device, or no profile of that software for it.
     """
     path = find(device, "devices")
-    files = [] if software == "datasheet" else _profiles(path)
-    if software is not None and software != "datasheet":
+    if software == "datasheet":
+        return datasheet_runtime(path.stem)
+    known = load_device(str(path)).value
+    files = _profiles(path.stem, known)
+    if software is not None:
         wanted = fold(software)
         named = [file for file in files if wanted in (fold(file.stem), fold(file.stem.partition("_")[0]))]
         files = named or [file for file in files if fold(read_toml(file)["software"]) == wanted]
         if not files:
-            known = softwares(device)
+            names = softwares(device)
             raise UnknownNameError(
-                f"no runtime profile of {software!r} for {path.stem}{nearest(software, known)}"
-                + (f"; there are {', '.join(known)}" if known else "")
+                f"no runtime profile of {software!r} for {path.stem}{nearest(software, names)}"
+                + (f"; there are {', '.join(names)}" if names else "")
             )
     if not files:
         return datasheet_runtime(path.stem)
-    engine = next(iter(load_device(str(path)).value.engine.values()))
+    engine = next(iter(known.engine.values()))
     return _read(files[0]).on_clock(float(engine.clock_hertz))
 
 
@@ -125,12 +128,11 @@ def _read(file: Path) -> Runtime:
     return replace(base, software=own.software, date=own.date, kernels=(*own.kernels, *rest))
 
 
-def _profiles(path: Path) -> list[Path]:
-    """Return the profile files for a device file, the default first."""
-    device = load_device(str(path)).value
+def _profiles(name: str, device: Device) -> list[Path]:
+    """Return the profile files for a device of that catalogue name, the default first."""
     found: dict[str, Path] = {}
     for root in folders("fits"):
-        for file in (root / path.stem).glob("*.toml"):
+        for file in (root / name).glob("*.toml"):
             found.setdefault(file.stem, file)
     for file in _lent(device):
         found.setdefault(file.stem, file)

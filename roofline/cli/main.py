@@ -31,7 +31,7 @@ import typer
 from typer.core import TyperGroup
 
 import roofline
-from roofline.cli.command import Command
+from roofline.cli.command import Command, made_lazy
 from roofline.errors import RooflineError, UnknownNameError, nearest
 
 __all__ = ["COMMANDS", "EXAMPLES", "Entry", "application", "build", "command_group", "run", "status_of"]
@@ -141,6 +141,9 @@ def build(name: str) -> Any:
 
 class _Commands(TyperGroup):
     """A group that knows its commands' names and imports the one that is run."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return made_lazy(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
