@@ -148,16 +148,21 @@ _LEFT_OUT: Final = {
         "## Whole models, devices left out\n\nEvery device predicted from the others, with all software "
         "it ran. A class of one device is predicted from other classes.\n"
     ),
+    "generation": (
+        "## Whole models, generations left out\n\nEvery device predicted from those of other generations.\n"
+    ),
 }
 
 
 def _pass_sections(pool: PooledFit) -> Iterator[str]:
     yield (
         "Rows of one sequence on one device, and of decode of several, with software that no kernel was timed"
-        " of. *inside* is by bands that the rows did not help to make.\n"
+        " of. *inside* is by bands that the rows did not help to make, *by device* with equal weight of each;"
+        " *width* is half the logarithm of high over low.\n"
     )
     scores = list(score_passes(pool))
-    header = ("software", "devices like", "phase", "devices", "rows", "signed", "median", "90 %", "inside")
+    header = ("software", "devices like", "phase", "devices", "rows", "signed", "median", "90 %",
+              "inside", "by device", "width")  # fmt: skip
     for left_out, told in _LEFT_OUT.items():
         yield told
         rows = [
@@ -168,7 +173,8 @@ def _pass_sections(pool: PooledFit) -> Iterator[str]:
                 f"{one.devices}",
                 f"{one.rows}",
                 f"{100 * one.signed:+.1f}",
-                *(f"{100 * part:.1f}" for part in (one.median, one.p90, one.covered)),
+                *(f"{100 * part:.1f}" for part in (one.median, one.p90, one.covered, one.covered_devices)),
+                f"{one.width:.2f}",
             )
             for one in scores
             if one.left_out == left_out

@@ -1,14 +1,14 @@
-"""How well whole-model speeds are predicted without a model, without a device, without a source."""
+"""How well whole-model speeds are predicted without a model, a source, a device or a generation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.fits.pass_pool import Place, PooledFit
-from roofline.calibration.fits.pass_profiles import lent_band, measured_band
+from roofline.calibration.fits.pass_profiles import lent_band, measured_band, source_deviation
 
 __all__ = ["PassScore", "score_passes"]
 
@@ -23,12 +23,14 @@ class PassScore:
 
     Parameters
     ----------
-    left_out : {"model", "source", "device"}
+    left_out : {"model", "source", "device", "generation"}
         What took no part in the fit that predicts a row, nor in its band.
     signed, median, p90 : float
         Median signed error, median and 90 % quantile of its size, predicted / measured - 1.
-    covered : float
-        Share of measurements in the 80 % band.
+    covered, covered_devices : float
+        Share of measurements in the 80 % band, each row and each device counting the same.
+    width : float
+        Median over rows of half the band's width, as a logarithm.
     """
 
     left_out: str
@@ -41,23 +43,21 @@ class PassScore:
     median: float
     p90: float
     covered: float
+    covered_devices: float
+    width: float
 
 
 def score_passes(pool: PooledFit) -> Iterator[PassScore]:
     """Yield the errors of every phase, by what is left out, software and family, and of all together."""
-    kinds = (
-        ("model", pool.without_model, [part.model for part in pool.passes]),
-        ("source", pool.without_source, [part.origin for part in pool.passes]),
-        ("device", pool.without_device, [part.origin for part in pool.passes]),
+    kinds: tuple[tuple[str, Sequence[Array], Literal["model", "origin"]], ...] = (
+        ("model", pool.without_model, "model"),
+        ("source", pool.without_source, "origin"),
+        ("device", pool.without_device, "origin"),
+        ("generation", pool.without_generation, "origin"),
     )
-    for left_out, errors, folds in kinds:
+    for left_out, errors, fold in kinds:
         for phase in _PHASES:
-            held = []
-            for part, place, values, fold in zip(pool.passes, pool.places, errors, folds, strict=True):
-                own = (part.phase == phase) & np.isfinite(values)
-                if own.any():
-                    held.append(_Held(place=place, errors=values[own], fold=fold[own]))
-            yield from _scores(left_out, phase, held)
+            yield from _scores(pool, left_out, phase, list(_of_phase(pool, errors, phase, by=fold)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,13 +69,26 @@ class _Held:
     fold: NDArray[np.object_]
 
 
-def _scores(left_out: str, phase: str, held: list[_Held]) -> Iterator[PassScore]:
+def _of_phase(
+    pool: PooledFit, errors: Sequence[Array], phase: str, by: Literal["model", "origin"] = "origin"
+) -> Iterator[_Held]:
+    """Yield what is known of each place's passes of a phase."""
+    for part, place, values in zip(pool.passes, pool.places, errors, strict=True):
+        own = (part.phase == phase) & np.isfinite(values)
+        if own.any():
+            fold = part.model if by == "model" else part.origin
+            yield _Held(place=place, errors=values[own], fold=fold[own])
+
+
+def _scores(pool: PooledFit, left_out: str, phase: str, held: list[_Held]) -> Iterator[PassScore]:
     classes: dict[tuple[str, str], list[_Held]] = {("all", ""): held} if held else {}
     for one in held:
         classes.setdefault((one.place.framework, one.place.family), []).append(one)
-    inside = {one.place: _inside(left_out, one, held) for one in held}
+    bands = {one.place: _bands(pool, left_out, phase, one, held) for one in held}
+    inside = {one.place: _inside(one.errors, bands[one.place]) for one in held}
     for (software, family), members in sorted(classes.items(), key=lambda pair: pair[0]):
         error = np.expm1(-np.concatenate([one.errors for one in members]))
+        widths = [np.ptp(bands[one.place], axis=0) / 2.0 for one in members]
         yield PassScore(
             left_out=left_out,
             phase=phase,
@@ -87,22 +100,49 @@ def _scores(left_out: str, phase: str, held: list[_Held]) -> Iterator[PassScore]
             median=float(np.median(np.abs(error))),
             p90=float(np.quantile(np.abs(error), 0.9)),
             covered=float(np.mean(np.concatenate([inside[one.place] for one in members]))),
+            covered_devices=float(np.mean([np.mean(inside[one.place]) for one in members])),
+            width=float(np.median(np.concatenate(widths))),
         )
 
 
-def _inside(left_out: str, one: _Held, held: list[_Held]) -> NDArray[np.bool_]:
-    """Return which errors lie in a band to which they did not contribute."""
-    others = [other for other in held if other.place.device != one.place.device]
-    everyone = [other.errors for other in others]
-    if left_out == "device":
-        low, high = lent_band([other.errors for other in others if _alike(other.place, one.place)], everyone)
-        return np.asarray((low <= one.errors) & (one.errors <= high))
-    found = np.empty(len(one.errors), dtype=bool)
-    for fold in dict.fromkeys(one.fold):
-        here = one.fold == fold
-        low, high = measured_band(one.errors[~here], everyone)
-        found[here] = (low <= one.errors[here]) & (one.errors[here] <= high)
+def _inside(errors: Array, band: Array) -> NDArray[np.bool_]:
+    return np.asarray((band[0] <= errors) & (errors <= band[1]))
+
+
+def _bands(pool: PooledFit, left_out: str, phase: str, one: _Held, held: list[_Held]) -> Array:
+    """Return the low and high end, for each error, of a band to which it did not contribute."""
+    if left_out in ("device", "generation"):
+        strange = [
+            other
+            for other in held
+            if other.place.device != one.place.device
+            and (left_out == "device" or _generation(other.place) != _generation(one.place))
+        ]
+        return np.outer(_lent(strange, one.place), np.ones(len(one.errors)))
+    between = source_deviation(pool, phase, without=one.place.device)
+    kept = list(_of_phase(pool, pool.without_model, phase, by="model" if left_out == "model" else "origin"))
+    everyone = [other.errors for other in kept if other.place.device != one.place.device]
+    away = [
+        other
+        for other in _of_phase(pool, pool.without_device, phase)
+        if other.place.device != one.place.device
+    ]
+    own = next(other for other in kept if other.place == one.place)
+    found = np.empty((2, len(one.errors)))
+    for name in dict.fromkeys(one.fold):
+        rest = own.errors[own.fold != name]
+        timed = measured_band(rest, everyone, between=between) if len(rest) else _lent(away, one.place)
+        found[:, one.fold == name] = np.array(timed)[:, None]
     return found
+
+
+def _lent(others: list[_Held], place: Place) -> tuple[float, float]:
+    kin = [other.errors for other in others if _alike(other.place, place)]
+    return lent_band(kin, [other.errors for other in others])
+
+
+def _generation(place: Place) -> tuple[str, str]:
+    return place.maker, place.architecture
 
 
 def _alike(one: Place, other: Place) -> bool:

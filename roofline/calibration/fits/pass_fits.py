@@ -17,16 +17,18 @@ from roofline.calibration.predictions.whole_model_predictions import (
     whole_model_groups,
 )
 from roofline.catalog.files import read_toml
+from roofline.catalog.fits import device_family
+from roofline.catalog.hardware import load_device
 from roofline.scenario import Scenario
 from roofline.timing.runtime import HostTime, KernelFit, Runtime, datasheet_runtime
 
 __all__ = [
     "PRIOR",
-    "RUNS_AS",
     "PassFit",
     "Passes",
     "alone",
     "fit_passes",
+    "multiplied_in",
     "pass_runtime",
     "passes_of",
     "predicted_s",
@@ -52,9 +54,12 @@ PRIOR: Final[dict[str, tuple[float, float]]] = {
 }
 #: By how much a format reaches another share of the bandwidth, of the peak (standard deviations of logs).
 _FORMAT_PRIOR: Final = {"memory_fraction": 0.12, "compute_fraction": 0.5}
-#: What software multiplies 16-bit operands in: llama.cpp asks its library for 16-bit sums, which GeForce
-#: parts form twice as fast (ggml-cuda.cu, CUBLAS_COMPUTE_16F).
-RUNS_AS: Final[dict[str, Mapping[str, str]]] = {"llama.cpp": {"bf16": "fp16.fp16", "fp16": "fp16.fp16"}}
+#: What software multiplies 16-bit operands in, by the maker of the engine; every other maker's is "".
+#: llama.cpp asks its library for 16-bit sums, which GeForce parts form twice as fast (ggml-cuda.cu,
+#: CUBLAS_COMPUTE_16F). On Apple it multiplies on the lanes, at their fp32 rate: builds turn the neural
+#: accelerators off where the tensor interface does not compile (ggml-org/llama.cpp pull request 27461).
+_RUNS_AS: Final[dict[str, dict[str, str]]] = {"llama.cpp": {"": "fp16.fp16", "apple": "fp32.fp32"}}
+_SIXTEEN_BITS: Final = ("bf16", "fp16")
 #: Close to the plain maximum.
 _EXPONENT: Final = 4.0
 #: As many rows of other fits as stand behind the interval of one with few rows of its own.
@@ -148,6 +153,19 @@ class PassFit:
         return found
 
 
+def multiplied_in(framework: str, maker: str) -> dict[str, str]:
+    """Return the format and accumulator that a framework multiplies operand formats in.
+
+    Parameters
+    ----------
+    maker : str
+        Of the engine, as `device_family` begins.
+    """
+    by_maker = _RUNS_AS.get(framework, {})
+    chosen = by_maker.get(maker, by_maker.get("", ""))
+    return dict.fromkeys(_SIXTEEN_BITS, chosen) if chosen else {}
+
+
 # ------------------------------------------------------------------ reading
 
 
@@ -214,10 +232,11 @@ def passes_of(rows: list[tuple[Mapping[str, Any], Scenario, Any]]) -> Passes:
     first, model, phase, layers, measured, cold = [], [], [], [], [], []
     plan = rows[0][0]
     framework = plan["software"].partition(" ")[0]
+    maker = device_family(rows[0][1].deployment.system.device).partition("_")[0]
     for part_plan, scenario, row in rows:
         timed = _PHASE_OF[row["metric"]]
         runtime = datasheet_runtime(scenario.deployment.runtime.device)
-        runtime = replace(runtime, runs_as=RUNS_AS.get(framework, {}))
+        runtime = replace(runtime, runs_as=multiplied_in(framework, maker))
         bare = replace(scenario.deployment, runtime=runtime)
         report = analyze(one_pass(replace(scenario, deployment=bare), row, timed), intervals=False, tables=())
         first.append(len(kernels))
@@ -426,6 +445,7 @@ def pass_runtime(
     middle = _middle(fits)
     names = sorted({fit.passes.device for fit in fits})
     source = first.passes.source if measured else "carried over from " + ", ".join(names)
+    maker = device_family(load_device(first.passes.device).value, first.passes.engine).partition("_")[0]
     unseen = "" if any("prefill" in fit.passes.phase for fit in fits) else "; compute_fraction is an estimate"
     points = sum(len(fit.passes.measured_s) for fit in fits)
     source = f"{source}: whole-model speeds at batch 1{unseen}"
@@ -465,7 +485,7 @@ def pass_runtime(
         software=software,
         date=date,
         engine=first.passes.engine,
-        runs_as=RUNS_AS.get(first.passes.framework, {}),
+        runs_as=multiplied_in(first.passes.framework, maker),
         kernels=tuple(kernels),
         host=HostTime(
             per_layer_s=rounded(middle.shared["per_layer_s"]),

@@ -296,9 +296,10 @@ class PooledFit:
     ----------
     passes, places : tuple
         One entry for each software on each device.
-    without_model, without_source, without_device : tuple of ndarray
+    without_model, without_source, without_device, without_generation : tuple of ndarray
         Logarithm of measured over predicted time of every pass, fitted without its model on that
-        device, without its table on that device (nan where it is the only one), without the device.
+        device, without its table on that device (nan where it is the only one), without the device,
+        without all devices of its generation.
     """
 
     passes: tuple[Passes, ...]
@@ -306,6 +307,7 @@ class PooledFit:
     without_model: tuple[Array, ...]
     without_source: tuple[Array, ...]
     without_device: tuple[Array, ...]
+    without_generation: tuple[Array, ...]
     _columns: Mapping[tuple[str, str, str], int]
     _point: Array
     _covariance: Array
@@ -380,8 +382,8 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
     take a constant time more.
 
     Errors without a model are linearised: ``e = (I - H)^-1 r`` over the rows left out, with H their
-    block of the hat matrix (Cook and Weisberg 1982, section 2.2). Without a device everything is
-    fitted again.
+    block of the hat matrix (Cook and Weisberg 1982, section 2.2). Without a device or a generation
+    everything is fitted again.
     """
     places = tuple(
         place_of(load_device(part.device).value, part.device, framework=part.framework, engine=part.engine)
@@ -393,12 +395,18 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
     whole_s, slopes = _predicted(rows, point)
     residual = np.log(rows.measured_s / whole_s)
     trust = rows.fitted * (1.0 + (residual / _OUTLIER) ** 2) ** -0.5 / _OUTLIER**2
-    starts = np.cumsum([0, *(len(part.measured_s) for part in parts)])
-    devices = np.concatenate([[part.device] * len(part.measured_s) for part in parts])
-    away: dict[str, Array] = {}
-    for name in dict.fromkeys(part.device for part in parts):
-        other, _ = _solved(rows, rows.fitted & (devices != name), point)
-        away[name] = np.log(rows.measured_s / _predicted(rows, other)[0])
+    sizes = [len(part.measured_s) for part in parts]
+    starts = np.cumsum([0, *sizes])
+
+    def away(labels: Sequence[str]) -> list[Array]:
+        """Return the errors of each part where all of the same label took no part."""
+        label = np.repeat(labels, sizes)
+        found = np.empty(len(label))
+        for name in dict.fromkeys(labels):
+            here = label == name
+            other, _ = _solved(rows, rows.fitted & ~here, point)
+            found[here] = np.log(rows.measured_s / _predicted(rows, other)[0])[here]
+        return np.split(found, starts[1:-1])
 
     def held_out(at: NDArray[np.int64], folds: NDArray[np.object_]) -> Array:
         errors = np.empty(len(at))
@@ -409,19 +417,19 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
             errors[here] = np.linalg.solve(np.eye(len(own)) - hat, residual[own])
         return errors
 
-    without_model, without_source, without_device = [], [], []
+    without_model, without_source = [], []
     for part, start in zip(parts, starts[:-1], strict=True):
         at = np.arange(start, start + len(part.measured_s))
         several = len(set(part.origin)) > 1
         without_model.append(held_out(at, part.model))
         without_source.append(held_out(at, part.origin) if several else np.full(len(at), np.nan))
-        without_device.append(away[part.device][at])
     return PooledFit(
         passes=tuple(parts),
         places=places,
         without_model=tuple(without_model),
         without_source=tuple(without_source),
-        without_device=tuple(without_device),
+        without_device=tuple(away([part.device for part in parts])),
+        without_generation=tuple(away([place.keys().get("architecture", place.device) for place in places])),
         _columns=rows.columns,
         _point=point,
         _covariance=covariance,

@@ -1,6 +1,6 @@
 """Profiles of software that only whole models were timed of: of measured devices, and of all others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.fits.fitting import rounded
-from roofline.calibration.fits.pass_fits import RUNS_AS
+from roofline.calibration.fits.pass_fits import multiplied_in
 from roofline.calibration.fits.pass_pool import EXPONENT, Place, PooledFit, Reached
 from roofline.catalog.hardware import load_device
 from roofline.provenance import Basis
 from roofline.timing.runtime import HostTime, KernelFit, Runtime
 
-__all__ = ["build_whole_model_profiles", "lent_band", "measured_band"]
+__all__ = ["build_whole_model_profiles", "lent_band", "measured_band", "source_deviation"]
 
 Array = NDArray[np.float64]
 
@@ -30,6 +30,8 @@ _EVERYWHERE: Final = "llama.cpp"
 #: Errors elsewhere count as much as so many rows of a device, or so many devices of a class.
 _SHARED_ROWS: Final = 4.0
 _SHARED_DEVICES: Final = 4.0
+#: Of a normal distribution, 10 % lie above so many standard deviations.
+_DECILE: Final = 1.2816
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,17 +66,48 @@ def _mixed(own: list[tuple[Array, float]], everyone: list[Array], shared: float)
     return _quantiles(*(np.concatenate(side) for side in zip(*parts, strict=True)))
 
 
-def measured_band(own: Array, everyone: list[Array]) -> tuple[float, float]:
-    """Return the 10 % and 90 % log-quantiles of a device's passes, from its errors without a model.
+def source_deviation(pool: PooledFit, phase: str, *, without: str = "") -> float:
+    """Return how far one more source of a device lies from what its other sources tell.
+
+    Parameters
+    ----------
+    without : str
+        Device whose sources do not count; empty for none.
+
+    Returns
+    -------
+    float
+        Standard deviation of the logarithm; 0 where no device has two sources.
+
+    Notes
+    -----
+    Root mean square over sources of the median error of a source left out. Most devices have prompts
+    from one table only: those are then predicted from kin.
+    """
+    middles = [
+        float(np.median(errors[own]))
+        for part, errors in zip(pool.passes, pool.without_source, strict=True)
+        if part.device != without
+        for name in dict.fromkeys(part.origin)
+        if (own := (part.origin == name) & (part.phase == phase) & np.isfinite(errors)).any()
+    ]
+    return float(np.sqrt(np.mean(np.square(middles)))) if middles else 0.0
+
+
+def measured_band(own: Array, everyone: list[Array], *, between: float) -> tuple[float, float]:
+    """Return the 10 % and 90 % log-quantiles of passes of a measured device, timed by somebody else.
 
     Parameters
     ----------
     own : ndarray
-        Of the device.
+        Errors of the device, without the model.
     everyone : list of ndarray
         Of all devices: they decide where rows are few.
+    between : float
+        As `source_deviation` returns; adds in squares.
     """
-    return _mixed([(own, float(len(own)))], everyone, _SHARED_ROWS)
+    low, high = _mixed([(own, float(len(own)))], everyone, _SHARED_ROWS)
+    return -float(np.hypot(low, _DECILE * between)), float(np.hypot(high, _DECILE * between))
 
 
 def lent_band(kin: list[Array], everyone: list[Array]) -> tuple[float, float]:
@@ -83,7 +116,8 @@ def lent_band(kin: list[Array], everyone: list[Array]) -> tuple[float, float]:
     Parameters
     ----------
     kin, everyone : list of ndarray
-        Errors without the device, of each device of its class and of each device there is.
+        Errors without the device, of each device of its class and of each device there is; of
+        classes of no generation, errors without its generation.
 
     Notes
     -----
@@ -100,35 +134,39 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
     Notes
     -----
     A family lends each software that runs on it: to every generation of it that was timed, and to the
-    rest. Devices of families that lend nothing get what all have in common, with the spread between
-    devices.
+    rest, with the spread between generations. Devices of families that lend nothing get what all have
+    in common.
     """
     profiles: dict[str, Runtime] = {}
-    kept = [
-        _Errors(place=place, phase=phase, values=errors[part.phase == phase])
-        for part, place, errors in zip(pool.passes, pool.places, pool.without_model, strict=True)
-        for phase in _PHASES
-    ]
-    away = [
-        _Errors(place=place, phase=phase, values=errors[part.phase == phase])
-        for part, place, errors in zip(pool.passes, pool.places, pool.without_device, strict=True)
-        for phase in _PHASES
-    ]
+
+    def by_phase(left_out: Sequence[Array]) -> list[_Errors]:
+        return [
+            _Errors(place=place, phase=phase, values=errors[part.phase == phase])
+            for part, place, errors in zip(pool.passes, pool.places, left_out, strict=True)
+            for phase in _PHASES
+        ]
+
+    kept, away = by_phase(pool.without_model), by_phase(pool.without_device)
+    apart = by_phase(pool.without_generation)
+    between = {phase: source_deviation(pool, phase) for phase in _PHASES}
     everyone = {phase: [one.values for one in kept if one.phase == phase] for phase in _PHASES}
     for part, place in zip(pool.passes, pool.places, strict=True):
-        bands = {
-            one.phase: measured_band(one.values, everyone[one.phase]) for one in kept if one.place == place
+        # A phase that was never timed on the device is one of an unseen device.
+        bands = _lent_bands(away, place) | {
+            one.phase: measured_band(one.values, everyone[one.phase], between=between[one.phase])
+            for one in kept
+            if one.place == place and len(one.values)
         }
         made = _runtime(
             pool.reached(place), bands, framework=place.framework, basis="measured",
             points=len(part.measured_s), source=part.source, engine=part.engine,
-            prefilled="prefill" in part.phase,
+            prefilled="prefill" in part.phase, maker=place.maker,
         )  # fmt: skip
         profiles[f"{place.device}/{place.framework}"] = replace(
             made, device=place.device, software=part.software, date=date
         )
     for name, place in _classes(pool).items():
-        made = _lent(pool, away, place)
+        made = _lent(pool, away if place.architecture else apart, place)
         profiles[name] = replace(made, device=name.split("/")[1], software=place.framework, date=date)
     return profiles | _cold(profiles, pool)
 
@@ -167,18 +205,26 @@ def _classes(pool: PooledFit) -> dict[str, Place]:
     return found
 
 
-def _lent(pool: PooledFit, away: list[_Errors], place: Place) -> Runtime:
-    """Return what a place without a device of its own is lent."""
+def _alike(one: Place, other: Place) -> bool:
+    return (one.framework, one.family) == (other.framework, other.family)
 
-    def alike(*same: Callable[[Place], str]) -> list[Place]:
-        return [other for other in pool.places if all(key(other) == key(place) for key in same)]
 
-    kin = alike(lambda one: one.framework, lambda one: one.family)
-    lenders = kin or alike(lambda one: one.framework) or list(pool.places)
+def _lent_bands(away: list[_Errors], place: Place) -> dict[str, tuple[float, float]]:
+    """Return the bands of a place that was not timed, by phase, from errors without what was."""
     bands = {}
     for phase in _PHASES:
         own = [one for one in away if one.phase == phase]
-        bands[phase] = lent_band([one.values for one in own if one.place in kin], [one.values for one in own])
+        kin = [one.values for one in own if _alike(one.place, place)]
+        bands[phase] = lent_band(kin, [one.values for one in own])
+    return bands
+
+
+def _lent(pool: PooledFit, away: list[_Errors], place: Place) -> Runtime:
+    """Return what a place without a device of its own is lent."""
+    kin = [other for other in pool.places if _alike(other, place)]
+    same = [other for other in pool.places if other.framework == place.framework]
+    lenders = kin or same or list(pool.places)
+    bands = _lent_bands(away, place)
     parts = [part for part, other in zip(pool.passes, pool.places, strict=True) if other in lenders]
     names = sorted({part.device for part in parts})
     told = ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} devices"
@@ -186,12 +232,13 @@ def _lent(pool: PooledFit, away: list[_Errors], place: Place) -> Runtime:
         pool.reached(place), bands, framework=place.framework, basis="transferred",
         points=sum(len(part.measured_s) for part in parts), source=f"carried over from {told}",
         engine=parts[0].engine if kin else "", prefilled=any("prefill" in part.phase for part in parts),
+        maker=place.maker,
     )  # fmt: skip
 
 
 def _runtime(
     reached: Reached, bands: Mapping[str, tuple[float, float]], *, framework: str, basis: Basis,
-    points: int, source: str, engine: str, prefilled: bool,
+    points: int, source: str, engine: str, prefilled: bool, maker: str,
 ) -> Runtime:  # fmt: skip
     source += ": whole-model speeds at batch 1" + ("" if prefilled else "; compute_fraction is an estimate")
     deviations = {
@@ -226,7 +273,7 @@ def _runtime(
         software="",
         kernels=tuple(kernels),
         engine=engine,
-        runs_as=RUNS_AS.get(framework, {}),
+        runs_as=multiplied_in(framework, maker),
         host=HostTime(
             per_layer_s=rounded(reached.per_layer_s),
             composition={"decode": "sum", "prefill": "sum"},

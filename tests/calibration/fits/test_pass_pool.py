@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from roofline.calibration.accuracy.pass_accuracy import score_passes
-from roofline.calibration.fits.pass_fits import Passes
+from roofline.calibration.fits.pass_fits import Passes, multiplied_in
 from roofline.calibration.fits.pass_pool import Place, fit_pool
-from roofline.calibration.fits.pass_profiles import build_whole_model_profiles, lent_band, measured_band
+from roofline.calibration.fits.pass_profiles import (
+    build_whole_model_profiles,
+    lent_band,
+    measured_band,
+    source_deviation,
+)
 
 DEVICES = ("nvidia_rtx_4090", "nvidia_rtx_4080", "nvidia_rtx_3090", "apple_m3_pro", "apple_m1")
 
@@ -120,9 +125,44 @@ def test_first_passes_of_a_process_do_not_bend_the_shares():
 def test_bands_of_few_rows_are_those_of_everyone():
     everyone = [np.linspace(-0.3, 0.3, 31)] * 5
 
-    none, many = measured_band(np.empty(0), everyone), measured_band(np.full(400, 0.01), everyone)
+    none, many = (measured_band(own, everyone, between=0.0) for own in (np.empty(0), np.full(400, 0.01)))
     np.testing.assert_allclose(none, (-0.24, 0.24), atol=0.02)
     assert many[1] < 0.02
+
+
+def test_a_band_also_holds_what_another_source_would_tell():
+    low, high = measured_band(np.tile([-0.3, 0.3], 200), [], between=0.4 / 1.2816)
+
+    # 3, 4, 5.
+    np.testing.assert_allclose((low, high), (-0.5, 0.5), rtol=1e-3)
+
+
+def test_sources_deviate_by_the_medians_of_what_they_miss():
+    part = passes("nvidia_rtx_4090")
+    slow = np.repeat([1.0, 1.5], 6)
+    two = replace(
+        part, origin=np.repeat(["one", "another"], 6).astype(object), measured_s=slow * part.measured_s
+    )
+    found = fit_pool([two, passes("nvidia_rtx_4080"), passes("nvidia_rtx_3090")])
+
+    missed = [np.median(found.without_source[0][own][::2]) for own in (slice(0, 6), slice(6, 12))]
+    np.testing.assert_allclose(
+        source_deviation(found, "decode"), np.sqrt(np.mean(np.square(missed))), rtol=1e-12
+    )
+    assert source_deviation(found, "decode") > 0.1
+    assert source_deviation(found, "decode", without="nvidia_rtx_4090") == 0.0
+
+
+def test_a_generation_left_out_is_predicted_by_the_others(pool):
+    # Of Ada Lovelace both devices go; M1 and M3 have one each, so it is as without the device.
+    np.testing.assert_allclose(pool.without_generation[3], pool.without_device[3], rtol=1e-12)
+    assert np.max(np.abs(pool.without_generation[0] - pool.without_device[0])) > 0.0
+
+
+def test_llama_cpp_multiplies_on_the_lanes_of_apple_alone():
+    assert multiplied_in("llama.cpp", "apple") == {"bf16": "fp32.fp32", "fp16": "fp32.fp32"}
+    assert multiplied_in("llama.cpp", "nvidia") == {"bf16": "fp16.fp16", "fp16": "fp16.fp16"}
+    assert multiplied_in("mlx", "apple") == {}
 
 
 def test_every_device_of_a_class_counts_the_same_in_a_lent_band():
@@ -169,5 +209,5 @@ def test_experts_and_formats_keep_their_ratio_in_a_profile(pool):
 def test_scores_count_every_row_once_for_each_thing_left_out(pool):
     scores = [score for score in score_passes(pool) if score.software != "all"]
 
-    for left_out in ("model", "device"):
+    for left_out in ("model", "device", "generation"):
         assert sum(score.rows for score in scores if score.left_out == left_out) == 60
