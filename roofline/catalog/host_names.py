@@ -7,11 +7,15 @@ from typing import Final
 from roofline.catalog.files import find
 from roofline.errors import UnknownNameError
 
-__all__ = ["Machine", "machine_called", "memory_limit_in", "processor_called"]
+__all__ = ["Machine", "host_memory_in", "machine_called", "memory_limit_in", "processor_called"]
 
 #: A part after the first that begins so says something of the host, not of another card.
 _SOCKETS: Final = re.compile(r"^\s*(\d+)\s*x\s+", re.IGNORECASE)
 _MEMORY: Final = re.compile(r"\b(\d+(?:\.\d+)?)\s*([GT])i?B\b", re.IGNORECASE)
+_HOST_MEMORY: Final = re.compile(
+    r"\b(\d+(?:\.\d+)?)\s*([GT])i?B\s+(?:of\s+)?(?:free\s+|available\s+)?(?:system\s+|host\s+|cpu\s+)?(?:D?RAM|DDR\d)\b",
+    re.IGNORECASE,
+)
 _CHANNELS: Final = re.compile(
     r"(\d+)\s*(?:x|-?\s*ch(?:annels?)?\b\.?)\s*(?:of\s+)?(?:LP)?DDR(\d)X?-?\s?(\d{4,5})", re.IGNORECASE
 )
@@ -135,6 +139,17 @@ def memory_limit_in(*texts: str) -> float | None:
             if (found := re.search(pattern, text, re.IGNORECASE)) is not None:
                 return _size(found)
     return None
+
+
+def host_memory_in(text: str) -> float | None:
+    """Return the host's memory that a note states [B]; None where it states none.
+
+    Examples
+    --------
+    >>> host_memory_in("9.7 GiB RAM available") == 9.7 * 2.0**30
+    True
+    """
+    return _size(_HOST_MEMORY.search(text))
 
 
 def _size(found: re.Match[str] | None) -> float | None:

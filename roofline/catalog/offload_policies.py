@@ -279,10 +279,10 @@ POLICIES: Final = (
         way="mmap",
         runs_as="llama.cpp",
         across="tensor",
-        spread=0.9,
+        spread=1.2,
         source="b4rtaz/distributed-llama, README: tensor parallelism over 2^n nodes, as many as the model "
         "has KV heads at most",
-        note="the slowest machine sets the pace",
+        note="the slowest machine sets the pace; kernels of llama.cpp stand for its own",
     ),
     OffloadPolicy(
         name="tpi-llm",

@@ -290,12 +290,37 @@ def layers_on_host(deployment: Deployment, *, near_layers: Quantity) -> tuple[Ru
     return (*_stay(), Rule(pattern="*", layers=away, pieces=(Piece(engine=_CPU),)))
 
 
-def computed_on_host(deployment: Deployment, sizes: Sizes) -> tuple[Rule, ...]:
-    """Return the rules by which the host computes the whole layers that do not fit."""
+def computed_on_host(
+    deployment: Deployment, sizes: Sizes, *, host_bytes: Quantity | None = None
+) -> tuple[Rule, ...]:
+    """Return the rules by which the host computes the whole layers that do not fit.
+
+    Parameters
+    ----------
+    host_bytes : Quantity, optional
+        What the host's memory leaves for them [B]; they are mapped from a file in storage, and what it
+        does not hold is paged in as in `mapped`. All of them where None.
+    """
     each = (sizes.dense_bytes + sizes.expert_bytes + sizes.cache_bytes) / sizes.layers
     fitting = floor((sizes.room_bytes + sizes.cache_bytes) / each)
+    near = minimum(maximum(fitting, 0.0), sizes.layers)
     whole = sum(deployment.model.layer_counts().values()) / sizes.layers
-    return layers_on_host(deployment, near_layers=whole * minimum(maximum(fitting, 0.0), sizes.layers))
+    rules = layers_on_host(deployment, near_layers=whole * near)
+    if host_bytes is None:
+        return rules
+    away = (sizes.layers - near) / sizes.layers
+    room = host_bytes - away * sizes.cache_bytes
+    dense, experts = away * sizes.dense_bytes, away * sizes.expert_bytes
+    hits = cyclic_hit_rate(capacity_bytes=room, cycle_bytes=dense)
+    left = hits * _share(room - dense, experts)
+    paged = _reading(
+        page_fault(deployment, engine=_CPU),
+        {
+            "weight": {"host": hits, "storage": 1.0 - hits},
+            "expert_weight": {"host": left, "storage": 1.0 - left},
+        },
+    )
+    return (*rules[:-1], revised(rules[-1], pieces=(paged,)))
 
 
 def caches_of_host(*, attends: bool = True, stored: Quantity = 0.0) -> Rule:
@@ -361,11 +386,20 @@ def mapped(
     return (*apart, *_stay(), experts, dense)
 
 
-def page_fault(deployment: Deployment) -> Piece:
-    """Return how weights that are mapped from a file are read where they are missing."""
-    engine = next(iter(deployment.system.device.engine.values()))
-    page_s = _PAGE_FLOPS * engine.units / engine.vector_flops_per_s
+def page_fault(deployment: Deployment, *, engine: str | None = None) -> Piece:
+    """Return how weights that are mapped from a file are read where they are missing.
+
+    Parameters
+    ----------
+    engine : str, optional
+        What reads them: ``host.cpu``, or the device's first engine where None.
+    """
+    system = deployment.system
+    host = system.host if engine == _CPU else None
+    cores = next(iter((system.device if host is None else host).engine.values()))
+    page_s = _PAGE_FLOPS * cores.units / cores.vector_flops_per_s
     return Piece(
+        engine=engine,
         prefetched=0.0,
         access_bytes=FAULT_BYTES,
         queue_depth=_FAULTING_THREADS,

@@ -13,7 +13,7 @@ from roofline.calibration.predictions.offloaded_machines import on_machine
 from roofline.calibration.predictions.predictions import Predictions
 from roofline.calibration.predictions.ringed_runs import members_of, ring_times, tensor_scenario, with_context
 from roofline.calibration.predictions.run_times import RUN_METRICS, Times, said_ratio
-from roofline.catalog.host_names import machine_called, memory_limit_in
+from roofline.catalog.host_names import host_memory_in, machine_called, memory_limit_in
 from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy, policy_called
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
@@ -189,6 +189,8 @@ class OffloadedRuns:
         if policy.way == "refused":
             raise InvalidSpecError(f"{policy.name}: {policy.note}")
         machine = machine_called(row["device"])
+        if machine.host_bytes is None:
+            machine = replace(machine, host_bytes=host_memory_in(row["note"]))
         named = row.copy()
         named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
         named["device_count"] = max(float(row["device_count"]), machine.device_count)
@@ -329,9 +331,9 @@ def _with_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> t
     if policy.way == "choose" and experts and not beyond:
         above = fetching_pays_above(deployment, sizes)
         return experts_on_host(deployment, sizes, fetch_above=above)
-    if policy.way == "layers" and not beyond:
-        return computed_on_host(deployment, sizes)
-    if policy.way in ("layers", "mmap"):
+    if policy.way == "layers":
+        return computed_on_host(deployment, sizes, host_bytes=_host_room(deployment))
+    if policy.way == "mmap":
         return mapped(deployment, sizes, reuse=_REUSE)
     read = Piece(prefetched=policy.prefetched)
     if policy.way in ("cache", "choose") and experts:

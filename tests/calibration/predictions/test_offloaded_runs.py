@@ -144,3 +144,18 @@ def test_a_row_may_divide_a_model_over_machines_as_its_runtime_does(tmp_path: Pa
     assert list(found.skipped[:3]) == [""] * 3
     assert found.predicted[0] > 2.0 * found.predicted[1]  # shares at once, layers one after another
     assert "no machine is named" in str(found.skipped[3])
+
+
+def test_layers_that_the_host_cannot_hold_are_paged_in(tmp_path: Path) -> None:
+    desktop = {"device": "RTX 2080 Ti 11GB + i9-13900K", "model": "Llama-2-70B", "quant": "Q4_K_M"}
+    run = {**desktop, "runtime": "llama.cpp", "metric": "tpot_ms", "unit": "ms", "value": 9000}
+    found = predicted(
+        tmp_path,
+        {**run, "note": "64 GB RAM"},
+        {**run, "note": "16 GB RAM"},
+        {**run, "note": "9.7 GiB RAM available"},
+    )
+
+    # 41 GB less 11: in memory some 30 GB at 60 GB/s; else all of them by page faults.
+    assert found.predicted[0] < 1e3
+    assert found.predicted[1] == found.predicted[2] > 5e3
