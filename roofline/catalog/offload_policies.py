@@ -42,6 +42,8 @@ class OffloadPolicy:
         whether the host attends to them instead.
     cache_format : str or None
         Format it keeps caches in; the model's where None.
+    unpacked_bytes : float
+        Bytes of the device's memory that its kernels move to unpack one element of weights or caches.
     memory_share : float
         Share of the device's memory that it uses, 0..1.
     reserved_tokens : float or None
@@ -76,6 +78,7 @@ class OffloadPolicy:
     host_cache: bool = False
     host_attention: bool = False
     cache_format: str | None = None
+    unpacked_bytes: float = 0.0
     memory_share: float = 1.0
     reserved_tokens: float | None = None
     numa_aware: bool = False
@@ -167,12 +170,14 @@ POLICIES: Final = (
         prefetched=1.0,
         host_cache=True,
         cache_format="int4",
+        unpacked_bytes=13.0,
         spread=1.2,
         eager=True,
         source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, section 5: weights and caches in groups "
-        "of 4 bits, "
-        "which only the card unpacks",
-        note="unpacking is not counted: published runs are 3 times slower",
+        "of 4 bits, which only the card unpacks; flexgen/compression.py, decompress: shift, mask, two "
+        "copies, division and addition in place",
+        note="of a packed byte shift and mask move 2 B each, their copies 3 B each, so 5 B an element; "
+        "division and addition 4 B each",
     ),
     OffloadPolicy(
         name="flexgen",

@@ -17,6 +17,7 @@ from roofline.catalog.host_names import host_memory_in, machine_called, memory_l
 from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy, policy_called
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
+from roofline.graph.formats import format_named
 from roofline.quantity import Quantity
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
@@ -198,7 +199,7 @@ class OffloadedRuns:
         scenario = _with_workload(_launched(scenario, policy), row, policy)
         limit = memory_limit_in(row["model"], row["note"])
         scenario, unknown = on_machine(scenario, machine, policy, limit=limit)
-        placed = _placed(scenario, row, policy)
+        placed = _unpacking(_placed(scenario, row, policy), policy)
         return OffloadedRun(
             scenario=placed,
             spread=policy.spread + (_UNKNOWN_HOST if unknown else 0.0),
@@ -243,6 +244,27 @@ def _launched(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
     runtime = scenario.deployment.runtime
     host = replace(runtime.host, per_layer_s=_EAGER_LAYER_S, composition={"decode": "sum", "prefill": "sum"})
     return scenario.replace(deployment=replace(scenario.deployment, runtime=replace(runtime, host=host)))
+
+
+def _unpacking(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
+    """The scenario with the time that the card takes to unpack weights and caches, beside its kernels.
+
+    Weights are unpacked for every batch that works on them at once, caches once a pass.
+    """
+    if not policy.unpacked_bytes:
+        return scenario
+    deployment, workload = scenario.deployment, scenario.workload
+    sizes = sizes_of(deployment, workload.decode(workload.last_generated))
+    batches = max(float(workload.batch_size) / _BATCH_AT_ONCE, 1.0)
+    weights = format_named(deployment.precision.weights)
+    caches = format_named(policy.cache_format or deployment.precision.kv_cache)
+    elements = batches * 8.0 / weights.bits * float(sizes.dense_bytes + sizes.expert_bytes)
+    elements += 8.0 / caches.bits * float(sizes.cache_bytes)
+    memory = next(iter(deployment.system.device.memory.values()))
+    seconds = elements * policy.unpacked_bytes / float(memory.bandwidth_bytes_per_s)
+    runtime = deployment.runtime
+    host = replace(runtime.host, per_layer_s=runtime.host.per_layer_s + seconds / float(sizes.layers))
+    return scenario.replace(deployment=replace(deployment, runtime=replace(runtime, host=host)))
 
 
 def _with_experts(scenario: Scenario, note: str) -> Scenario:
