@@ -82,6 +82,11 @@ class NamedScenarios:
                 raise
             return "fp16" if bits == _PLAIN_BITS else format_named(f"{round(bits, 4):g}_bits").name
 
+    def runs_as_another(self, row: "pd.Series[Any]") -> bool:
+        """Return whether the device has no profile of the row's software, so that its default stands in."""
+        device = self._of("device", device_called, row["device"])
+        return not _profiles(device, framework_called(row["runtime"]))
+
     def scenario(self, row: "pd.Series[Any]", *, cache: float = 1.0) -> Scenario:
         """Return the scenario of a row's names; its workload is a single token.
 
@@ -95,8 +100,7 @@ class NamedScenarios:
         model = _PLACE if size is not None else self._of("model", model_called, row["model"])
         weights = self._weights(row)
         framework, release = framework_called(row["runtime"]), release_called(row["runtime"])
-        had = softwares(device)
-        alike = [name for name in had if name.partition("_")[0] == framework]
+        alike = _profiles(device, framework)
         software = release if release in alike else next(iter(alike), None)
         optimised = framework == "trtllm" and not _PUBLISHER.search(row["model"])
         if framework in _SERVING and not optimised:
@@ -129,6 +133,11 @@ class NamedScenarios:
 
 
 _PLAIN_BITS: Final = 16.0
+
+
+def _profiles(device: str, framework: str) -> list[str]:
+    """Return the profiles of a device that are of a framework."""
+    return [name for name in softwares(device) if name.partition("_")[0] == framework]
 
 
 def _number(text: object) -> float | None:

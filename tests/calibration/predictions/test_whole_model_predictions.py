@@ -102,6 +102,23 @@ def test_a_row_split_has_no_degrees() -> None:
         degrees_of("row split x2 (inferred)", 2.0, "llama.cpp")
 
 
+def test_software_without_a_profile_widens_the_default_ones_interval(tmp_path: Path) -> None:
+    row = "Apple M4 Max (128GB),1,Llama-3.2-3B,4bit,{runtime},,decode,1,,,1024,decode_tok_s,140,tok/s,"
+    both = _validated(tmp_path, *(row.format(runtime=name) for name in ("llama.cpp", "unheard-of"))).frame()
+    own, foreign = (np.log(both["high"] / both["predicted"])[index] for index in (0, 1))
+
+    np.testing.assert_allclose(foreign, np.hypot(own, 0.32), rtol=1e-9)
+
+
+def test_a_build_with_faster_arithmetic_than_the_profile_is_not_beyond_the_floor(tmp_path: Path) -> None:
+    # Lanes multiply 4.1 TFLOP/s, so 8.0e9 parameters at most 260 tokens/s; accelerators four times that.
+    row = "Apple M5 10-core GPU 32GB,1,Llama-3.1-8B,Q4_0,llama.cpp,,prefill,1,512,,,prefill_tok_s,500,tok/s,"
+    frame = _validated(tmp_path, row, row.replace("500", "5000")).frame()
+
+    assert frame["skipped"][0] == ""
+    assert frame["skipped"][1].startswith("value is faster than the floor")
+
+
 def test_bandwidth_that_is_reached_is_the_weights_of_one_device_over_its_iteration(tmp_path: Path) -> None:
     """6.74e9 parameters less the 0.13e9 of the embedding, in 2 bytes, by 2 devices: 6.61 GB."""
     name = "A100-SXM-80GB,2,Llama-2-7B,BF16,gpt-fast,TP2,decode,1,,,512"
