@@ -1,7 +1,8 @@
 """Every error this package raises on purpose."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "FileFormatError",
@@ -10,6 +11,7 @@ __all__ = [
     "RooflineError",
     "UnknownNameError",
     "nearest",
+    "optional",
 ]
 
 
@@ -31,6 +33,31 @@ class InvalidSpecError(RooflineError):
 
 class MissingDependencyError(RooflineError):
     """An optional package is needed for what was asked; the text says which to install."""
+
+
+@contextmanager
+def optional(wanting: str, *, extra: str) -> Iterator[None]:
+    """Say what wants a package, and which extra of ours has it, where an import within finds none.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package is not installed.
+
+    Examples
+    --------
+    >>> with optional("drawing", extra="plot"):
+    ...     import no_such_package
+    Traceback (most recent call last):
+    roofline.errors.MissingDependencyError: drawing wants no_such_package: pip install 'roofline-tool[plot]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or str(error)).partition(".")[0]
+        raise MissingDependencyError(
+            f"{wanting} wants {name}: pip install 'roofline-tool[{extra}]'"
+        ) from error
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -4,13 +4,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from roofline.cli.output import Format, as_json, write
-from roofline.errors import InvalidSpecError
+from roofline.errors import InvalidSpecError, optional
 
 if TYPE_CHECKING:
     from roofline.studies.sweep import Phases
@@ -167,12 +168,10 @@ def _plain_types(frame: Any) -> dict[str, str]:
 
 
 def _write_parquet(frame: Any, out: Path | None) -> None:
-    from roofline.errors import MissingDependencyError
-
+    with optional("--format parquet", extra="sweep"):
+        import_module("pyarrow")
     try:
         frame.to_parquet(out, index=False)
-    except ImportError as error:
-        raise MissingDependencyError("parquet needs pyarrow: pip install 'roofline-tool[sweep]'") from error
     except OSError as error:
         raise InvalidSpecError(f"{out}: cannot be written ({error.strerror or error})") from error
 

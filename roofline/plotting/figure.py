@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import roofline
-from roofline.errors import (
-    FileFormatError,
-    InvalidSpecError,
-    MissingDependencyError,
-    UnknownNameError,
-    nearest,
-)
+from roofline.errors import FileFormatError, InvalidSpecError, UnknownNameError, nearest, optional
 from roofline.report import Report
 
 if TYPE_CHECKING:
@@ -99,10 +93,8 @@ def paper_style() -> Iterator[None]:
     FileFormatError
         If the installation lacks the sheet.
     """
-    try:
+    with optional("drawing", extra="plot"):
         import matplotlib.style
-    except ImportError as error:
-        raise MissingDependencyError("drawing wants matplotlib: pip install 'roofline-tool[plot]'") from error
     with matplotlib.style.context(["default", str(_style_sheet())]):
         yield
 

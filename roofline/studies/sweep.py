@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.analysis import analyze, analyze_decode
-from roofline.errors import InvalidSpecError, MissingDependencyError
+from roofline.errors import InvalidSpecError, optional
 from roofline.quantity import Quantity, replace_at, total
 from roofline.report import Interval, PhaseReport
 from roofline.scenario import Scenario
@@ -114,7 +114,8 @@ def sweep(
     MissingDependencyError
         If pandas is not installed.
     """
-    pandas = _pandas()
+    with optional("a sweep's table", extra="sweep"):
+        import pandas
     grid = _grid(scenario, axes)
     wanted = _wanted(phases, columns)
     size = math.prod(grid.shape)
@@ -195,21 +196,9 @@ def to_xarray(frame: Any, axes: Iterable[str]) -> Any:
     MissingDependencyError
         If xarray is not installed.
     """
-    try:
+    with optional("a table with labelled dimensions", extra="sweep"):
         import xarray
-    except ImportError as error:
-        raise MissingDependencyError("labelled arrays need xarray: pip install xarray") from error
     return xarray.Dataset.from_dataframe(frame.set_index(list(axes)))
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a sweep's table needs pandas: pip install 'roofline-tool[sweep]'"
-        ) from error
-    return pandas
 
 
 def _has_length(values: Iterable[Any]) -> bool:

@@ -51,6 +51,28 @@ def test_help_loads_nothing_heavy_and_an_analysis_nothing_it_does_not_need() -> 
     assert not modules & {"rich", "pandas", "matplotlib", "scipy", "torch", "transformers", "tomli_w"}
 
 
+@pytest.mark.parametrize(
+    ("line", "package", "extra"),
+    [
+        ("sweep llama-3.1-8b h100-sxm --vary batch=1,2", "pandas", "sweep"),
+        ("validate {rows}", "pandas", "validate"),
+        ("validate --self-check", "torch", "calibrate"),
+        ("plot memory llama-3.1-8b h100-sxm -o {folder}/memory.pdf", "matplotlib", "plot"),
+    ],
+)
+def test_what_needs_a_package_that_is_missing_names_the_extra_that_has_it(
+    line: str, package: str, extra: str, roofline: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("model,device,metric,value\nllama-3.1-8b,h100-sxm,tpot_ms,8\n")
+    monkeypatch.setitem(sys.modules, package, None)
+
+    found = roofline(line.format(rows=rows, folder=tmp_path))
+
+    assert (found.status, found.out) == (2, "")
+    assert found.err.rstrip().endswith(f"wants {package}: pip install 'roofline-tool[{extra}]'")
+
+
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     program = f"{sys.executable} -m roofline analyze llama-3.1-8b h100-sxm --format json"
     found = subprocess.run(

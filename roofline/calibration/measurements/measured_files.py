@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.measurements.importers import imported
-from roofline.errors import FileFormatError, nearest
+from roofline.errors import FileFormatError, nearest, optional
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +93,8 @@ def read_measured_file(path: Path) -> MeasuredFile:
     ------
     FileFormatError
         If it cannot be read, or is no table of measurements.
+    MissingDependencyError
+        If pandas is not installed.
     """
     text = _text(path)
     foreign = imported(path, text)
@@ -172,8 +174,8 @@ def _schema(path: Path, header: Sequence[str]) -> Schema:
 def _file(
     path: Path, schema: Schema, header: Sequence[str], records: list[list[str]], lines: list[int]
 ) -> MeasuredFile:
-    import pandas as pd
-
+    with optional("a table of measurements", extra="validate"):
+        import pandas as pd
     width = len(header)
     faults = np.full(len(records), "", dtype=object)
     for row, cells in enumerate(records):

@@ -10,7 +10,7 @@ from roofline.calibration.microbenchmarks.campaign import appended, first_quarti
 from roofline.calibration.microbenchmarks.machine import Machine
 from roofline.calibration.microbenchmarks.measure import Task
 from roofline.calibration.microbenchmarks.small_decoder import DECODER, SmallDecoder, predicted_report
-from roofline.errors import InvalidSpecError
+from roofline.errors import InvalidSpecError, optional
 
 __all__ = ["HOST_TABLE", "fit_host_line", "host_tasks", "host_times"]
 
@@ -100,8 +100,8 @@ def host_times(path: Path, machine: Machine, device: str, software: str) -> Mapp
 
 def fit_host_line(layers: Iterable[float], times_s: Iterable[float]) -> tuple[float, float]:
     """Return time per pass and per layer [s] of a line that neither lets fall below 0, by least squares."""
-    from scipy.optimize import nnls
-
+    with optional("a fit", extra="calibrate"):
+        from scipy.optimize import nnls
     depths, times = np.array([*layers], dtype=float), np.array([*times_s], dtype=float)
     if len(np.unique(depths)) < _FEWEST_DEPTHS:
         raise InvalidSpecError(f"host time: {len(depths)} decoders were timed; want at least two depths")

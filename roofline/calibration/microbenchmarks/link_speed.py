@@ -11,7 +11,7 @@ import numpy as np
 
 from roofline.calibration.microbenchmarks.campaign import appended, first_quartile, raw_rows
 from roofline.calibration.microbenchmarks.measure import Task
-from roofline.errors import InvalidSpecError
+from roofline.errors import InvalidSpecError, optional
 
 __all__ = [
     "Copies",
@@ -140,8 +140,8 @@ def fit_line(sizes_bytes: Sequence[float], times_s: Sequence[float]) -> tuple[fl
     ----------
     Hockney 1994, doi:10.1016/S0167-8191(06)80021-9 (latency and asymptotic bandwidth).
     """
-    from scipy.optimize import nnls
-
+    with optional("a fit", extra="calibrate"):
+        from scipy.optimize import nnls
     sizes, times = np.asarray(sizes_bytes, dtype=float), np.asarray(times_s, dtype=float)
     if len(np.unique(sizes)) < _FEWEST_SIZES:
         raise InvalidSpecError(

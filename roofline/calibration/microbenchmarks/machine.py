@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from roofline.catalog.wild_names import device_called
-from roofline.errors import MissingDependencyError, UnknownNameError
+from roofline.errors import UnknownNameError, optional
 
 __all__ = ["Machine", "busy_fraction", "device_file", "import_torch", "this_machine", "wait_for"]
 
@@ -51,10 +51,8 @@ def import_torch() -> Any:
     MissingDependencyError
         If it is not installed.
     """
-    try:
+    with optional("measuring this machine", extra="calibrate"):
         import torch
-    except ImportError as error:
-        raise MissingDependencyError("measuring this machine needs torch: pip install torch") from error
     return torch
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from roofline.analysis import analyze
 from roofline.calibration.microbenchmarks.campaign import first_quartile
 from roofline.calibration.microbenchmarks.machine import Machine, import_torch, wait_for
-from roofline.errors import MissingDependencyError
+from roofline.errors import optional
 from roofline.report import Report
 from roofline.settings import Settings
 
@@ -28,16 +28,6 @@ _MOST_REPEATS: Final = 60
 _SECONDS: Final = 1.0
 
 
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a small decoder is run by transformers: pip install transformers"
-        ) from error
-    return transformers
-
-
 class SmallDecoder:
     """A decoder with random weights on the machine's engine.
 
@@ -49,7 +39,8 @@ class SmallDecoder:
 
     def __init__(self, machine: Machine, config: Mapping[str, Any]) -> None:
         self.torch, self.machine = import_torch(), machine
-        transformers = _transformers()
+        with optional("a small decoder", extra="calibrate"):
+            import transformers
         transformers.logging.set_verbosity_error()
         self.torch.manual_seed(0)
         settings = transformers.LlamaConfig(**{k: v for k, v in config.items() if k != "architectures"})

@@ -20,7 +20,7 @@ import numpy as np
 
 from roofline.calibration.microbenchmarks.campaign import appended, raw_rows
 from roofline.calibration.microbenchmarks.measure import Task
-from roofline.errors import InvalidSpecError
+from roofline.errors import InvalidSpecError, optional
 from roofline.hardware.storage import Storage
 from roofline.quantity import Quantity
 
@@ -164,8 +164,8 @@ def fit_storage(speeds: Iterable[StorageSpeed], *, name: str, capacity_bytes: fl
     Least squares of the logarithms of `Storage.read_rate`, for every queue depth that was measured as
     the last that helps.
     """
-    from scipy.optimize import least_squares
-
+    with optional("a fit", extra="calibrate"):
+        from scipy.optimize import least_squares
     measured = tuple(speeds)
     random_reads = [one for one in measured if one.order == "random"]
     written = [one.bytes_per_s for one in measured if one.order == "write"]
