@@ -15,6 +15,7 @@ from roofline.cli.tables import count, percent, quantity, render_table
 from roofline.errors import InvalidSpecError
 
 if TYPE_CHECKING:
+    from roofline.decoding.speculative import Speculative
     from roofline.decoding.tree import SpecTree
     from roofline.scenario import Scenario
     from roofline.settings import Settings
@@ -78,7 +79,8 @@ def run(
         scenario = found.drafted
     else:
         scenario = given.scenario()
-    document = _document(scenario, found)
+    decoding = _drafted(scenario)
+    document = _document(scenario, decoding, found)
     if claim is not None:
         document["claim"] = _judged(scenario, claim)
     if plot is not None:
@@ -91,7 +93,7 @@ def run(
         write(_csv(document), out)
     else:
         title = f"{scenario.deployment.model.name} on {scenario.deployment.system.name}: speculative decoding"
-        write(render(title, _sections(scenario, document), form), out)
+        write(render(title, _sections(decoding.tree, document), form), out)
 
 
 def _searched(settings: "Settings", *, nodes: int, depth: int, goal: Goal) -> "TreeSearch":
@@ -106,14 +108,18 @@ def _searched(settings: "Settings", *, nodes: int, depth: int, goal: Goal) -> "T
     return search_tree(plain, acceptance, drafter, nodes=nodes, depth=depth, goal=goal.value)
 
 
-def _document(scenario: "Scenario", found: "TreeSearch | None") -> dict[str, Any]:
-    """Everything the answer shows, as plain numbers with units in their keys."""
+def _drafted(scenario: "Scenario") -> "Speculative":
     from roofline.decoding.speculative import Speculative
+
+    if not isinstance(scenario.decoding, Speculative):
+        raise InvalidSpecError("want a scenario that speculates")
+    return scenario.decoding
+
+
+def _document(scenario: "Scenario", decoding: "Speculative", found: "TreeSearch | None") -> dict[str, Any]:
+    """Everything the answer shows, as plain numbers with units in their keys."""
     from roofline.studies.tree_search import break_even_batch, iteration_time, speed_up
 
-    decoding = scenario.decoding
-    if not isinstance(decoding, Speculative):
-        raise InvalidSpecError("want a scenario that speculates")
     tree, gain = decoding.tree, speed_up(scenario)
     wins = float(gain.speed_up) > 1.0 and bool(gain.fits)
     parts = iteration_time(scenario)
@@ -149,20 +155,22 @@ def _document(scenario: "Scenario", found: "TreeSearch | None") -> dict[str, Any
             "nodes": [int(size) for size in found.nodes],
             "speed_up": found.surface.tolist(),
         }
-        document["best_by_batch"] = _best_by_batch(scenario, found)
+        document["best_by_batch"] = _best_by_batch(scenario, decoding, found)
     return document
 
 
-def _best_by_batch(scenario: "Scenario", found: "TreeSearch") -> list[dict[str, Any]]:
+def _best_by_batch(
+    scenario: "Scenario", decoding: "Speculative", found: "TreeSearch"
+) -> list[dict[str, Any]]:
     """The best tree at other batches than the one asked for."""
     from roofline.studies.tree_search import search_tree
 
-    decoding, rows = scenario.decoding, []
+    rows = []
     for batch in _BATCHES:
         best = search_tree(
             scenario.replace_at("workload.batch_size", batch),
-            decoding.acceptance,  # type: ignore[attr-defined]
-            decoding.drafter,  # type: ignore[attr-defined]
+            decoding.acceptance,
+            decoding.drafter,
             nodes=int(found.nodes[-1]),
             depth=int(found.depths[-1]),
         )
@@ -219,11 +227,10 @@ def _along(scenario: "Scenario", path: str, values: tuple[float, ...]) -> list[d
     ]
 
 
-def _sections(scenario: "Scenario", document: Mapping[str, Any]) -> Iterator[Section]:
+def _sections(tree: "SpecTree", document: Mapping[str, Any]) -> Iterator[Section]:
     yield Section(title="Answer", remarks=tuple(_answer(document)))
     if "claim" in document:
         yield Section(title="Claim", remarks=tuple(_claim(document["claim"])))
-    tree = scenario.decoding.tree  # type: ignore[attr-defined]
     yield Section(title="Tree", remarks=tuple(_drawn(tree)))
     parts = document["iteration_parts_s"]
     whole = sum(parts.values())

@@ -1,6 +1,6 @@
 """The facts a figure's caption states, taken from reports."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import roofline
 from roofline.report import Report
@@ -47,6 +47,6 @@ def source_lines(reports: Sequence[Report]) -> list[str]:
     return [work.line for work in cited_works(reports)]
 
 
-def _listed(parts: object) -> str:
-    unique = list(dict.fromkeys(parts))  # type: ignore[call-overload]
-    return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else str(unique[0])
+def _listed(parts: Iterable[str]) -> str:
+    unique = list(dict.fromkeys(parts))
+    return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else unique[0]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from roofline.analysis import analyze
-from roofline.calibration.microbenchmarks.campaign import first_quartile
 from roofline.calibration.microbenchmarks.machine import Machine, import_torch, wait_for
 from roofline.errors import optional
 from roofline.report import Report
@@ -89,10 +88,6 @@ class SmallDecoder:
                 wait_for(self.torch, self.machine.kind)
                 times.append(time.perf_counter() - start)
         return times
-
-    def decode_s(self, batch: int, context: int) -> float:
-        """Return the first quartile of `decode_times` [s]."""
-        return first_quartile(self.decode_times(batch, context))
 
 
 def predicted_report(config: Mapping[str, Any], device: str, software: str, **workload: float) -> Report:
