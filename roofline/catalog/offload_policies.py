@@ -35,6 +35,8 @@ class OffloadPolicy:
         where they are copied from where they lie.
     prefetched : float
         Share of what it fetches that arrives in time, 0..1.
+    all_experts : bool
+        Whether a pass fetches every expert of a layer, picked or not.
     keeps_none : bool
         Whether it fetches all weights each pass, even those that would fit.
     host_cache, host_attention : bool
@@ -74,6 +76,7 @@ class OffloadPolicy:
     link_share: float = 1.0
     gather_share: float | None = None
     prefetched: float = 0.0
+    all_experts: bool = False
     keeps_none: bool = False
     host_cache: bool = False
     host_attention: bool = False
@@ -203,12 +206,13 @@ POLICIES: Final = (
         runs_as="vllm",
         link_share=0.58,
         prefetched=1.0,
+        all_experts=True,
         keeps_none=True,
         eager=True,
         source="DeepSpeed ZeRO-Inference, Aminabadi et al. 2022, arXiv:2207.00032, section 6: all "
         "weights in host "
         "memory or on disk, the next layer prefetched",
-        note="link_share fitted on OPT-30B in FlexGen's README, checked on OPT-6.7B",
+        note="link_share fitted on OPT-30B in FlexGen's README, checked on OPT-6.7B; experts as accelerate",
     ),
     OffloadPolicy(
         name="accelerate",
@@ -216,10 +220,11 @@ POLICIES: Final = (
         way="stream",
         runs_as="vllm",
         link_share=_PAGEABLE,
+        all_experts=True,
         eager=True,
         source="Hugging Face Accelerate, big model inference: device_map auto fills card, then host, "
-        "then disk; "
-        "a hook copies a module before it runs",
+        "then disk; a hook copies a module before it runs, and transformers' mixtures of experts "
+        "(modeling_mixtral.py) run every expert in a loop, one without tokens too",
     ),
     OffloadPolicy(
         name="airllm",

@@ -18,7 +18,7 @@ from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy, policy_c
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.formats import format_named
-from roofline.quantity import Quantity
+from roofline.quantity import Quantity, revised
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
 from roofline.timing.expert_cache import ExpertCache
@@ -336,7 +336,42 @@ def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) ->
         rules = _without_host(deployment, sizes, policy)
     else:
         rules = _with_host(deployment, sizes, policy)
-    return scenario.replace(deployment=replace(deployment, placement=Placement(rules=rules)))
+    placed = replace(deployment, placement=Placement(rules=rules))
+    if not (policy.all_experts and sizes.expert_bytes):
+        return scenario.replace(deployment=placed)
+    touched = _touched(deployment, float(workload.batch_size))
+    every = tuple(_fetching_all(rule, 1.0 / touched) for rule in rules)
+    decode = replace(deployment, placement=Placement(rules=every))
+    return scenario.replace(deployment=decode, prefill_deployment=placed)
+
+
+def _touched(deployment: Deployment, tokens: float) -> float:
+    """Share of a layer's experts that so many tokens pick."""
+    blocks = (block for layer in deployment.model.layers.values() for block in layer.values())
+    mixture = next(block for block in blocks if isinstance(block, MixtureOfExperts))
+    experts = float(mixture.experts)
+    distinct = deployment.routing.touched(experts=experts, top_k=mixture.top_k, tokens=tokens)
+    return float(distinct) / experts
+
+
+def _fetching_all(rule: Rule, times: float) -> Rule:
+    """A rule that fetches so many times what a pass reads of its experts."""
+    if rule.reads != "expert_weight":
+        return rule
+    pieces = tuple(
+        revised(
+            piece,
+            tiers={
+                tensor: {
+                    tier: share * times if tier in ("host", "storage") else share
+                    for tier, share in tiers.items()
+                }
+                for tensor, tiers in piece.tiers.items()
+            },
+        )
+        for piece in rule.pieces
+    )
+    return revised(rule, pieces=pieces)
 
 
 def _said_layers(deployment: Deployment, sizes: Sizes, said: str) -> tuple[Rule, ...] | None:
