@@ -22,6 +22,8 @@ class Format:
     operand : str
         Arithmetic format the matrix unit multiplies it in, where activations allow: ``fp8``; a
         format that only stores weights is multiplied in the activations' format, written ``""``.
+    inputs : str
+        Format of the inputs it is multiplied with where that is neither its own nor the hidden state's.
     block_inputs, block_outputs : int
         Elements along each dimension that share one scale; 0 means the whole dimension.
     scale_bits : float
@@ -43,6 +45,7 @@ class Format:
     name: str
     element_bits: float
     operand: str = ""
+    inputs: str = ""
     block_inputs: int = 0
     block_outputs: int = 0
     scale_bits: float = 0.0
@@ -85,6 +88,19 @@ def _blocked(name: str, bits: float, block: int, scale_bits: float, operand: str
     )
 
 
+def _widened(name: str, block: int, scale_bits: float, inputs: str) -> Format:
+    """Return a 4-bit format whose products are those of 8-bit inputs."""
+    return Format(
+        name=name,
+        element_bits=4,
+        operand="fp8",
+        inputs=inputs,
+        block_inputs=block,
+        block_outputs=1,
+        scale_bits=scale_bits,
+    )
+
+
 def _look_up(name: str, bits: int, outlier_share: float = 0.0) -> Format:
     """SqueezeLLM (Kim et al. 2023, arXiv:2306.07629, section 4): a table of 2^bits fp16 values for
     each output, and outliers as 16-bit value and 32-bit column in compressed rows."""
@@ -119,6 +135,9 @@ _ALL: Final = (
     Format(
         name="fp8_block", element_bits=8, operand="fp8", block_inputs=128, block_outputs=128, scale_bits=32
     ),
+    # As fp8, and the scale of the inputs is stored too: no pass looks for it (compressed-tensors and
+    # ModelOpt checkpoints with static activation scales).
+    Format(name="fp8_static", element_bits=8, operand="fp8", scale_bits=32 + 32),
     # One fp32 scale per 128 elements of a row: activations and index keys of DeepSeek-V3 and V3.2.
     _blocked("fp8_g128", 8, 128, 32, "fp8"),
     # OCP Microscaling Formats v1.0: 32 elements share an 8-bit exponent.
@@ -127,6 +146,10 @@ _ALL: Final = (
     _blocked("mxfp4", 4, 32, 8, "fp4"),
     # NVFP4: 16 elements share an fp8 scale (NVIDIA 2025, arXiv:2509.25149).
     _blocked("nvfp4", 4, 16, 8, "fp4"),
+    # Four bits widened to fp8 in the kernel: int4 groups of 128 with a 16-bit scale (TensorRT-LLM's
+    # W4A8_AWQ), and microscaled both ways.
+    _widened("w4afp8", 128, 16, "fp8"),
+    _widened("w4a8_mxfp4_mxfp8", 32, 8, "mxfp8"),
     Format(name="int8", element_bits=8, operand="int8", block_outputs=1, scale_bits=32),
     # Weight-only: AWQ and GPTQ keep a 16-bit scale and a 4-bit zero point per 128 inputs.
     Format(name="int8_wo", element_bits=8, block_outputs=1, scale_bits=16),
@@ -210,7 +233,7 @@ _ALIASES: Final = {
     "fp8_e4m3": "fp8", "e4m3": "fp8", "float16": "fp16", "half": "fp16", "f16": "fp16", "bfloat16": "bf16",
     "float32": "fp32", "f32": "fp32", "float": "fp32", "awq": "int4", "gptq": "int4", "int4_wo": "int4",
     "w4a16": "int4", "w8a8": "int8", "q8": "q8_0", "q4": "q4_0", "fp4": "nvfp4", "q6": "q6_k",
-    "int4_g128": "int4", "fp8_static": "fp8", "w4a16_mxfp4": "mxfp4",
+    "int4_g128": "int4", "w4a16_mxfp4": "mxfp4",
 }  # fmt: skip
 
 _WIDTH_ORDER: Final = ("fp4", "fp6", "fp8", "int8", "fp16", "bf16", "tf32", "fp32")

@@ -38,8 +38,8 @@ class Precision:
     weights : str
         Format of matrix weights.
     activations : str or None
-        Format of the inputs of matrix products with quantised weights; None is the weight format's
-        own operand where it has one, else `hidden`.
+        Format of the inputs of matrix products with quantised weights; None is what the weight format
+        says, `hidden` where it only stores weights.
     kv_cache : str
         Format of cached keys and values.
     hidden : str
@@ -86,7 +86,8 @@ class Precision:
             return format_named(self.hidden)
         if self.activations is not None:
             return format_named(self.activations)
-        return weights if weights.operand else format_named(self.hidden)
+        own = format_named(weights.inputs) if weights.inputs else weights
+        return own if weights.operand else format_named(self.hidden)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

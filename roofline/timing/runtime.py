@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from roofline.graph.kernel_policy import KernelPolicy
 from roofline.provenance import Basis
 
-__all__ = ["HostTime", "KernelFit", "Runtime", "at_clock", "datasheet_runtime"]
+__all__ = ["BY_OPERAND", "HostTime", "KernelFit", "Runtime", "at_clock", "datasheet_runtime"]
 
 _FILE = ConfigDict(extra="forbid")
 
@@ -27,7 +27,8 @@ class KernelFit:
     kind : str
         Operator kind it times, or ``*``.
     format : str
-        Weight format of a matrix product, cache format of an attention, or ``*``.
+        Weight format of a matrix product, cache format of an attention (``fp8_by_fp8``: on operands of
+        8 bits too), or ``*``.
     form : str
         A name in `roofline.timing.forms.FORMS`.
     parameters : mapping of str to Quantity
@@ -132,14 +133,24 @@ class HostTime:
 #: Format -> the format whose kernel is closest: same operand width, another scale layout.
 _CLOSEST: Final = {
     "fp16": "bf16", "fp8_channel": "fp8", "mxfp8": "fp8_block", "mxfp6": "fp8", "fp8_block": "fp8",
+    "fp8_static": "fp8", "w4afp8": "int4", "w4a8_mxfp4_mxfp8": "mxfp4",
     "nvfp4": "mxfp4", "mxfp4": "int4", "int4_g32": "int4", "int4_g64": "int4", "nf4": "int4",
 }  # fmt: skip
+#: Joins the format of a cache and that of the operands where these are narrow, as in ``fp8_by_fp8``.
+BY_OPERAND: Final = "_by_"
 _SAME_KERNEL: Final = ("fp16",)
 _UNPACKED_BITS: Final = 6.0
 
 
 def _closest(format: str) -> str | None:
-    """Return the format whose kernel is closest; a mean width of up to 6 bits is unpacked as int4 is."""
+    """Return the format whose kernel is closest.
+
+    A mean width of up to 6 bits is unpacked as int4 is; attention on narrow operands is nearest to that
+    over the same cache on 16-bit ones.
+    """
+    cache, narrow, _ = format.partition(BY_OPERAND)
+    if narrow:
+        return cache
     if format.endswith("_bits") and float(format.removesuffix("_bits")) <= _UNPACKED_BITS:
         return "int4"
     return _CLOSEST.get(format)

@@ -1,5 +1,7 @@
 """Runtime profiles: which one a device gets, and that every shipped one can be used."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,15 @@ def test_a_close_format_counts_as_steps_back():
 
     assert found.format == "fp8"
     assert steps > 0
+
+
+def test_attention_on_narrow_operands_stands_on_its_cache_format():
+    runtime = load_runtime("nvidia_h100_sxm5_80gb")
+    kernels = tuple(fit for fit in runtime.kernels if fit.format != "fp8_by_fp8")
+
+    found, steps = replace(runtime, kernels=kernels).fit_for("attention_prefill", "fp8_by_fp8")
+
+    assert (found.format, steps) == ("fp8", 2)
 
 
 def test_the_datasheet_can_be_asked_for():

@@ -20,7 +20,8 @@ def rows(**formats: str) -> dict[str, Operator]:
 @pytest.mark.parametrize(
     ("name", "bits"),
     [("nvfp4", 4.5), ("mxfp8", 8.25), ("int4", 4 + 20 / 128), ("int8", 8), ("fp8_channel", 8),
-     ("fp8_block", 8 + 32 / 128**2), ("squeezellm3_sparse", 3 + 0.0045 * 48)],
+     ("fp8_block", 8 + 32 / 128**2), ("squeezellm3_sparse", 3 + 0.0045 * 48),
+     ("w4afp8", 4 + 16 / 128)],
 )  # fmt: skip
 def test_bits_per_element_count_block_scales_and_outliers(name: str, bits: float) -> None:
     np.testing.assert_allclose(format_named(name).bits, bits, rtol=1e-12)
@@ -46,6 +47,16 @@ def test_bits_times_elements_are_the_stored_bytes_of_a_large_matrix(name: str) -
     stored = format_named(name).stored_bytes(side, side) * 8 / side**2
 
     np.testing.assert_allclose(stored, format_named(name).bits, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "inputs"), [("w4afp8", "fp8"), ("w4a8_mxfp4_mxfp8", "mxfp8"), ("fp8", "fp8")]
+)
+def test_four_bits_are_multiplied_with_inputs_of_eight(weights: str, inputs: str) -> None:
+    stored = format_named(weights)
+
+    assert stored.operand == "fp8"
+    assert Precision(weights=weights).of_inputs(stored).name == inputs
 
 
 def test_a_look_up_table_is_stored_for_each_output() -> None:

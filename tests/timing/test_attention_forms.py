@@ -71,3 +71,32 @@ def test_a_repeated_prefill_finds_half_its_bytes_at_the_size_of_the_cache():
     warm = prefill_bytes(bytes=50e6, cache_gain=0.2, warm=True)
 
     np.testing.assert_allclose([cold, warm], [50e-6, 30e-6], rtol=1e-12)
+
+
+def prefill_tiles(shape, **parameters):
+    """Time of the causal form where only tiles take time, 1 us each, on as many units as there are items."""
+    free = {"compute_fraction": 1.0, "memory_fraction": 1.0, "t0_s": 0.0, "softmax_s": 2e-6, "item_s": 0.0}
+    return kernel_time(
+        "causal_attention",
+        work=Work(flops=0.0, bytes=0.0, shape={**PREFILL, "cache_bits": 8.0, **shape}),
+        ceilings=replace(CEILINGS, flops_per_s=np.inf, units=1e6),
+        parameters={**free, **parameters},
+        choices={"rows": 64.0, "packed": 0.0, "windowed": 0.0},
+    )
+
+
+def test_tiles_of_wide_heads_take_their_factor():
+    narrow, wide = (prefill_tiles({"head_dim": width}, wide_factor=3.0) for width in (192.0, 256.0))
+
+    np.testing.assert_allclose(wide / narrow, 3.0, rtol=1e-12)
+
+
+def test_tiles_outside_the_window_take_their_share():
+    # The last of 6,400 queries sees 128 keys of the window and those of its own tile: 256 + 64, five
+    # tiles; of all keys, 100.
+    window = {"new_tokens": 6400.0, "keys": 6400.0, "pairs": 6400.0 * 128.0, "all_keys": 6400.0,
+              "all_pairs": 6400.0 * 3200.0}  # fmt: skip
+
+    times = [prefill_tiles(window, masked_factor=share) for share in (0.0, 0.5, 1.0)]
+
+    np.testing.assert_allclose(times, [5e-6, 52.5e-6, 100e-6], rtol=1e-12)

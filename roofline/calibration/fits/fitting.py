@@ -1,7 +1,7 @@
 """Fitting latency forms to measured times: robust, with a prior, with errors and intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -123,6 +123,11 @@ _CAUSAL: Final = (
     Parameter(name="item_s", prior=2.2e-6, spread=0.8),
     _FOUND_KEYS,
 )
+# From 0.003 (tiles outside the window are not visited) to 1 (visited and masked).
+_HEADS: Final = (
+    Parameter(name="wide_factor", prior=1.1, spread=0.4),
+    Parameter(name="masked_factor", prior=0.03, spread=1.5),
+)
 _APPEND: Final = Parameter(name="append_factor", prior=0.5, spread=1.0)
 _GROUPED: Final = (
     Parameter(name="compute_fraction", prior=0.6, spread=0.5),
@@ -174,6 +179,11 @@ _TILED_ATTENTION: Final = FittedForm(
     ),
 )
 
+_MESSAGES: Final = (
+    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_receive",
+    "expert_dispatch", "expert_combine",
+)  # fmt: skip
+
 #: The form of each kind of operator.
 FITTED_FORMS: Final[dict[str, FittedForm]] = {
     **dict.fromkeys(("gemm", "batched_gemm"), _MATRIX_PRODUCT),
@@ -193,7 +203,15 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
             for alone in (1.0, 0.0)
         ),
     ),
-    "attention_prefill": replace(_TILED_ATTENTION, parameters=(*_CAUSAL, _APPEND)),
+    "attention_prefill": FittedForm(
+        form="causal_attention",
+        parameters=(*_CAUSAL, _APPEND, *_HEADS),
+        choices=tuple(
+            {"rows": rows, "packed": packed, "windowed": 0.0}
+            for rows in (64.0, 128.0)
+            for packed in (0.0, 1.0)
+        ),
+    ),
     "encoder_attention": _TILED_ATTENTION,
     "latent_attention_decode": FittedForm(
         form="split_attention",
@@ -206,9 +224,7 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
         parameters=_CAUSAL,
         choices=tuple({"rows": rows, "packed": 0.0, "windowed": 1.0} for rows in (16.0, 32.0, 64.0, 128.0)),
     ),
-    **dict.fromkeys(
-        ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_receive"), _COLLECTIVE_FORM
-    ),
+    **dict.fromkeys(_MESSAGES, _COLLECTIVE_FORM),
     **dict.fromkeys(("norm", "elementwise", "addition", "quantise"), _ROWWISE_FORM),
 }
 

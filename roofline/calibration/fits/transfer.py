@@ -18,7 +18,7 @@ from roofline.calibration.fits.fitting import (
 )
 from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.errors import InvalidSpecError
-from roofline.timing.runtime import KernelFit, at_clock
+from roofline.timing.runtime import BY_OPERAND, KernelFit, at_clock
 
 __all__ = [
     "Donor",
@@ -113,7 +113,9 @@ def lend(
         near = [donor for donor in same if donor.kin.family == kin.family]
         tiers = [_nearest(part, kin) for part in (_with(near, framework), _with(same, framework), same)]
     elif "attention" in kind:
-        tiers = [_nearest(part, kin) for part in (_with(family, framework), _with(plain, framework), family)]
+        # A kernel on narrow operands does other arithmetic than the framework's for 16 bits.
+        wide = [] if BY_OPERAND in format else plain
+        tiers = [_nearest(part, kin) for part in (_with(family, framework), _with(wide, framework), family)]
     else:
         tiers = [_nearest(_with(family, framework), kin), _nearest(family, kin)]
     return tuple(next((tier for tier in tiers if tier), []))
@@ -194,6 +196,7 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
 _CLOCKED: Final = (
     "attention_decode", "latent_attention_decode", "grouped_gemm", "gemm",
     "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_receive",
+    "expert_dispatch", "expert_combine",
 )  # fmt: skip
 _UNQUANTISED: Final = ("bf16", "fp32")
 _WIRED: Final = "bandwidth_exponent"

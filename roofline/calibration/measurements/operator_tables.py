@@ -21,6 +21,7 @@ from roofline.graph.formats import format_named
 from roofline.hardware.device import Device
 from roofline.timing.cost import arithmetic
 from roofline.timing.forms import Ceilings, Work
+from roofline.timing.runtime import BY_OPERAND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,6 +173,23 @@ _KINDS: Final[dict[str, _Kind]] = {
         link=True,
         every_format=True,
     ),
+    # DeepEP's kernels for few tokens: each rank sends its tokens to the experts that others hold.
+    "moe_dispatch": _Kind(
+        name="expert_dispatch",
+        work=measured_work.collective(1.0),
+        family=("bytes",),
+        link=True,
+        every_format=True,
+        resembles="all_to_all",
+    ),
+    "moe_combine": _Kind(
+        name="expert_combine",
+        work=measured_work.collective(1.0),
+        family=("bytes",),
+        link=True,
+        every_format=True,
+        resembles="all_to_all",
+    ),
     "alltoall": _Kind(
         name="all_to_all", work=measured_work.collective(1.0), family=("bytes",), link=True, every_format=True
     ),
@@ -218,9 +236,12 @@ _KINDS: Final[dict[str, _Kind]] = {
 _FORMATS: Final = {
     "bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "sq": "int8",
     "int8_wo": "int8_wo", "int4_wo": "int4", "nvfp4": "nvfp4", "w4a16_mxfp4": "mxfp4", "fp32": "fp32",
-    "fp8_channel": "fp8_channel",
+    "fp8_channel": "fp8_channel", "fp8_static": "fp8_static", "w4afp8": "w4afp8",
+    "w4a8_mxfp4_mxfp8": "w4a8_mxfp4_mxfp8",
 }  # fmt: skip
 _WEIGHT_ONLY: Final = ("int8_wo", "int4", "mxfp4")
+#: Operands of attention of up to that width are multiplied as such; the key of its fit names them too.
+_NARROW_BITS: Final = 8.0
 
 #: What a table says of operands that were used in turn, more of them than a cache holds.
 ROTATED: Final = "rotated"
@@ -230,8 +251,17 @@ ROTATED: Final = "rotated"
 PLANES: Final = {"norm": 2.0, "elementwise": 3.0, "add": 3.0, "quantize": 3.0, "copy": 2.0, "read": 1.0}
 
 
+_OF_EXPERTS: Final = ("moe_dispatch", "moe_combine")
+#: Devices of one machine, joined by its switches; messages of experts beyond go through network cards.
+_ONE_NODE: Final = 8.0
+
+
 def beside_the_kernel(
-    software: "pd.Series[str]", op: "pd.Series[str]", kernel: "pd.Series[str]", qc: "pd.Series[str]"
+    software: "pd.Series[str]",
+    op: "pd.Series[str]",
+    kernel: "pd.Series[str]",
+    qc: "pd.Series[str]",
+    world: "pd.Series[float]",
 ) -> NDArray[np.object_]:
     """Return why rows show something else than one kernel at work; empty where they do not.
 
@@ -239,6 +269,8 @@ def beside_the_kernel(
     ----------
     software : Series of str
         As the source states it, with how it was timed.
+    world : Series of float
+        Ranks of a message.
     """
     gaps = software.str.contains("Frontier") & ~(
         kernel.str.contains("kernel_only") | software.str.contains("kernel time only")
@@ -249,6 +281,7 @@ def beside_the_kernel(
     between = software.str.startswith("NCCL via torch") & (
         (op != "sendrecv") | ~kernel.str.contains("dgx_dpn2")
     )
+    between |= op.isin(_OF_EXPERTS) & (world > _ONE_NODE)
     reasons = np.full(len(op), "", dtype=object)
     reasons[between.to_numpy()] = "link between nodes is not described"
     reasons[qc.str.contains("below_roof").to_numpy()] = "marked as faster than memory allows"
@@ -263,7 +296,7 @@ def _kept(table: "pd.DataFrame") -> "pd.DataFrame":
     each other (calibrate/README.md).
     """
     software, kernel = table["software"].astype(str), table["kernel"].astype(str)
-    dropped = beside_the_kernel(software, table["op"], kernel, table["qc"].astype(str)) != ""
+    dropped = beside_the_kernel(software, table["op"], kernel, table["qc"].astype(str), table["world"]) != ""
     dropped |= (
         software.str.startswith("trtllm")
         & (table["op"] == "attention_decode")
@@ -399,16 +432,22 @@ def describe(device: Device, op: str, dtype: str, kv_dtype: str, table: "pd.Data
     weights = format_named("bf16" if kind.link else _FORMATS.get(dtype, dtype))
     cache = format_named(_FORMATS.get(kv_dtype, "bf16"))
     held = cache if kind.cached else weights
-    narrow = weights.operand and weights.name not in _WEIGHT_ONLY and not kind.cached
+    narrow = (
+        weights.operand
+        and weights.name not in _WEIGHT_ONLY
+        and (not kind.cached or weights.bits <= _NARROW_BITS)
+    )
     operand = weights.operand if narrow else "bf16"
-    fed_bits = 16.0 if weights.name in _WEIGHT_ONLY else weights.bits
+    fed = format_named(weights.inputs) if weights.inputs else weights
+    fed_bits = 16.0 if weights.name in _WEIGHT_ONLY else fed.bits
+    label = held.name + (f"{BY_OPERAND}{operand}" if kind.cached and narrow else "")
     column = {name: table[name].to_numpy(float) for name in (*_NUMERIC, "skew", "matrices", "planes")}
     ceilings = _ceilings(device, operand, kind.link)
     if (table["operands"] == ROTATED).all():
         ceilings = replace(ceilings, cache_bytes=0.0)
     return Kernels(
         kind=kind.name,
-        format="*" if kind.every_format else held.name,
+        format="*" if kind.every_format else label,
         engine=next(iter(device.engine.values())).kind,
         work=kind.work(column, held.bits, fed_bits),
         ceilings=ceilings,
@@ -466,11 +505,16 @@ def _groups(table: "pd.DataFrame", age: Age) -> Iterator["pd.DataFrame"]:
         label = _FORMATS[str(dtype)]
         held = "*" if kind.every_format else _FORMATS.get(str(cache), "bf16") if kind.cached else label
         name = str(software).partition(" ")[0] if age == "newest" else str(software)
-        key = (str(op), name, held)
-        # Attention on 16-bit operands is preferred, as the format key names the cache alone.
-        rank = (not kind.cached or label == "bf16") and len(part) >= _FEWEST_ROWS
-        if key not in chosen or (rank, len(part)) > chosen[key][:2]:
-            chosen[key] = (rank, len(part), part)
+        as_labelled = not kind.cached or label == "bf16"
+        offered = [(held, as_labelled, part)]
+        if kind.cached and format_named(label).bits <= _NARROW_BITS:
+            # Attention on 16-bit operands is preferred; where it was not timed, its narrow kernel serves.
+            offered = [(held, False, part.assign(dtype="bf16")), (held + BY_OPERAND, True, part)]
+        for format, preferred, rows_of in offered:
+            key = (str(op), name, format)
+            rank = preferred and len(part) >= _FEWEST_ROWS
+            if key not in chosen or (rank, len(part)) > chosen[key][:2]:
+                chosen[key] = (rank, len(part), rows_of)
     for _, _, part in chosen.values():
         yield part
 

@@ -43,6 +43,7 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "mla_prefill": ("batch", "heads", "q_len", "kv_len"),
     "mla_decode": ("batch", "heads", "kv_len"),
     **dict.fromkeys(("allreduce", "allgather", "reducescatter", "alltoall", "sendrecv"), _MESSAGE),
+    **dict.fromkeys(("moe_dispatch", "moe_combine"), _MESSAGE),
     **dict.fromkeys(("norm", "elementwise", "add", "quantize", "copy", "read"), ("m", "n")),
     "attention_encoder": _ATTENTION,
     "bmm": ("m", "n", "k", "batch"),
@@ -97,7 +98,7 @@ def predict_operators(file: MeasuredFile) -> Predictions:
     )
     result.skip(file.faults)
     result.skip(_faults(file, table, name))
-    result.skip(beside_the_kernel(table["stated"], table["op"], table["kernel"], table["qc"]))
+    result.skip(beside_the_kernel(table["stated"], table["op"], table["kernel"], table["qc"], table["world"]))
     for index, rows in _groups(table[result.skipped == ""]):
         _predict_group(result, index, rows, unit_s)
     _check(result, table, name)

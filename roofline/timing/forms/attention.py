@@ -11,6 +11,7 @@ from roofline.timing.forms.work import Ceilings, Work, cached_share, fastest, wa
 __all__ = ["causal_attention", "split_attention"]
 
 _KEYS: Final = 64.0  # keys per step of a tile
+_WIDE: Final = 192.0  # heads wider than that are rare, and their kernels less tuned
 _SPLIT_MENU: Final = tuple((2.0**power,) for power in range(7))
 
 
@@ -114,11 +115,14 @@ def causal_attention(
     parameters : mapping
         ``compute_fraction``; ``memory_fraction``; ``t0_s``; ``item_s``, fixed time of one work item;
         ``softmax_s``, softmax of a 128 x 64 tile, not overlapped with its products; ``cache_gain``;
-        ``append_factor``, share not hidden of what writing the new keys and values moves.
+        ``append_factor``, share not hidden of what writing the new keys and values moves;
+        ``wide_factor``, time of a tile of heads wider than 192 over what its products say, where kernels
+        run out of registers or have no narrow operands; ``masked_factor``, time of a tile outside the
+        window over one inside, where such tiles are visited. The last three may be absent: 0, 1, 1.
     choices : mapping
         ``rows``, query rows of one item; ``packed``: 1 where the heads that share keys fill the rows
         of one item, 0 where each head has items of its own; ``windowed``: 0 where the kernel visits
-        all keys and masks them.
+        tiles of all keys, those outside the window in ``masked_factor`` of the time.
     warm : bool
         See `Form`.
 
@@ -127,7 +131,7 @@ def causal_attention(
     An item spans ``rows kv_heads / heads`` queries when packed, else ``rows``. It visits the mean
     visible keys of a query and half a span more, in tiles of 64:
 
-    ``tile = 2 rows 64 (d + d_v) U / (e_c P) + t_softmax rows/128``
+    ``tile = f_wide (2 rows 64 (d + d_v) U / (e_c P) + t_softmax rows/128)``
     ``moved = bytes + c_append sequences new kv_heads (d + d_v) (2 + bits/8)``
     ``t = t0 + | max(w(items) (t_item + mean tile), t_item + longest tile), moved/(e_m B) |_3``
 
@@ -144,8 +148,6 @@ def causal_attention(
     shape = work.shape
     heads, kv_heads = shape["heads"], shape["kv_heads"]
     keys, pairs = shape["keys"], shape["pairs"]
-    if choices["windowed"] == 0.0:
-        keys, pairs = shape.get("all_keys", keys), shape.get("all_pairs", pairs)
     queries = maximum(shape["new_tokens"], 1.0)
     rows, packed = choices["rows"], choices["packed"] > 0
     span = rows * kv_heads / heads if packed else rows
@@ -154,9 +156,18 @@ def causal_attention(
     products = 2.0 * rows * _KEYS * width * ceilings.units
     tile = products / (parameters["compute_fraction"] * ceilings.flops_per_s)
     tile = tile + parameters["softmax_s"] * (rows / 128.0)
-    seen = pairs / queries
-    mean = ceil(minimum(seen + minimum(span, queries) / 2.0, keys) / _KEYS)
-    longest = ceil(minimum(keys, 2.0 * seen + span) / _KEYS)
+    tile = tile * where(shape["head_dim"] > _WIDE, parameters.get("wide_factor", 1.0), 1.0)
+
+    def visited(keys: Quantity, pairs: Quantity) -> tuple[Quantity, Quantity]:
+        seen = pairs / queries
+        mean = ceil(minimum(seen + minimum(span, queries) / 2.0, keys) / _KEYS)
+        return mean, ceil(minimum(keys, 2.0 * seen + span) / _KEYS)
+
+    mean, longest = visited(keys, pairs)
+    if choices["windowed"] == 0.0:
+        masked = parameters.get("masked_factor", 1.0)
+        every, last = visited(shape.get("all_keys", keys), shape.get("all_pairs", pairs))
+        mean, longest = mean + masked * (every - mean), longest + masked * (last - longest)
     alone = parameters["item_s"] + longest * tile
     turns = waves(items, ceilings.units, 1.0)
     busy = where(turns > 1.0, maximum(turns * (parameters["item_s"] + mean * tile), alone), alone)

@@ -110,3 +110,13 @@ def test_how_a_machine_is_wired_counts_its_prior_as_one_more_device():
     one = replace(one, solution=replace(one.solution, parameters=lossy))
 
     np.testing.assert_allclose(carry_over((one,)).parameters["bandwidth_exponent"], 0.9, rtol=1e-9)
+
+
+def test_attention_on_narrow_operands_is_not_lent_by_a_16_bit_kernel():
+    kind = "attention_prefill"
+    own = donor(AMPERE, kind=kind)
+    other = donor(AMPERE, kind=kind, format="fp8_by_fp8", framework="sglang")
+
+    lent = lend([own, other], kin=HOPPER, kind=kind, format="fp8_by_fp8", framework="vllm")
+
+    assert lent == (other,)

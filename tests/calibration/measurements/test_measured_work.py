@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from roofline.calibration.measurements import measured_work
-from roofline.calibration.measurements.operator_tables import completed, describe
+from roofline.calibration.measurements.operator_tables import beside_the_kernel, completed, describe
 from roofline.catalog.hardware import load_device
 
 pd = pytest.importorskip("pandas")
@@ -42,6 +42,47 @@ def test_formats_that_only_store_weights_multiply_in_16_bits():
     ]
 
     assert peaks[0] == peaks[1] == peaks[2]
+
+
+def test_attention_on_narrow_operands_has_a_fit_of_its_own():
+    row = {
+        "op": "attention_prefill",
+        "batch": 1,
+        "heads": 8,
+        "kv_heads": 2,
+        "head_dim": 64,
+        "q_len": 28,
+        "kv_len": 28,
+    }
+    device = load_device("nvidia_h100_sxm5_80gb").value
+    wide, narrow = (
+        describe(device, "attention_prefill", label, "fp8", completed(pd.DataFrame([row])))
+        for label in ("bf16", "fp8")
+    )
+
+    assert (wide.format, narrow.format) == ("fp8", "fp8_by_fp8")
+    peaks = load_device("nvidia_h100_sxm5_80gb").value.engine["gpu"].peak_flops_per_s
+    assert wide.ceilings.flops_per_s == peaks["bf16"]["fp32"]
+    assert narrow.ceilings.flops_per_s == peaks["fp8"]["fp32"]
+
+
+def test_messages_of_experts_are_sent_over_the_link():
+    row = {"op": "moe_dispatch", "world": 8, "bytes": 8e6}
+    device = load_device("nvidia_h100_sxm5_80gb").value
+
+    kernels = describe(device, "moe_dispatch", "fp8", "", completed(pd.DataFrame([row])))
+
+    np.testing.assert_allclose(kernels.work.bytes, [7e6], rtol=1e-15)
+    assert (kernels.kind, kernels.format, kernels.resembles) == ("expert_dispatch", "*", "all_to_all")
+
+
+def test_messages_of_experts_between_machines_are_not_described():
+    texts = {"software": "sglang 0.5.12", "op": "moe_combine", "kernel": "deepep", "qc": ""}
+    columns_ = {name: pd.Series([text] * 2) for name, text in texts.items()}
+
+    reasons = beside_the_kernel(**columns_, world=pd.Series([8.0, 16.0]))
+
+    assert list(reasons) == ["", "link between nodes is not described"]
 
 
 def test_row_tiles_of_even_experts_are_counted_per_expert():
