@@ -7,7 +7,7 @@ from roofline.catalog.huggingface.assembly import Blocks, assembled, head_of
 from roofline.catalog.huggingface.config import Config
 from roofline.catalog.huggingface.decoder import attention_shape, attentions, depth, windows
 from roofline.catalog.huggingface.dense import GEMMA3
-from roofline.catalog.huggingface.experts import experts
+from roofline.catalog.huggingface.mixture import experts
 from roofline.graph.blocks.alternating_updates import AlternatingUpdates
 from roofline.graph.blocks.bottleneck import Bottleneck
 from roofline.graph.blocks.embedding import Embedding

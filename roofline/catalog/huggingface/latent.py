@@ -5,7 +5,7 @@ from typing import Final
 
 from roofline.catalog.huggingface.config import Config
 from roofline.catalog.huggingface.decoder import Recipe, decoder, depth
-from roofline.catalog.huggingface.experts import after_first, experts, sparse_or_dense
+from roofline.catalog.huggingface.mixture import after_first, experts, sparse_or_dense
 from roofline.catalog.huggingface.prediction import with_prediction
 from roofline.graph.blocks.kimi_delta_attention import KimiDeltaAttention
 from roofline.graph.blocks.latent_attention import Indexer, LatentAttention

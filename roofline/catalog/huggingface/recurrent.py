@@ -8,7 +8,7 @@ from roofline.catalog.huggingface.assembly import Blocks, assembled, head_of
 from roofline.catalog.huggingface.config import Config
 from roofline.catalog.huggingface.decoder import Recipe, attentions, decoder, depth, layer
 from roofline.catalog.huggingface.dense import LLAMA, QWEN3
-from roofline.catalog.huggingface.experts import experts, sparse_or_dense, stepwise
+from roofline.catalog.huggingface.mixture import experts, sparse_or_dense, stepwise
 from roofline.catalog.huggingface.prediction import with_prediction
 from roofline.graph.blocks.feed_forward import FeedForward
 from roofline.graph.blocks.linear_attention import GatedDeltaNet, LightningAttention
