@@ -56,17 +56,6 @@ class PowerLaw:
         if self.a >= 0.0 or self.b >= 0.0:
             raise InvalidSpecError(f"coverage: want a and b below 0, got {self.a:g} and {self.b:g}")
 
-    @classmethod
-    def through(cls, first: tuple[float, float], second: tuple[float, float]) -> "PowerLaw":
-        """Return the law through two points ``(samples, coverage)``."""
-        (few, low), (many, high) = first, second
-        if not (0.0 < low < high < 1.0 and 0.0 < few < many):
-            raise InvalidSpecError(
-                f"coverage: want two rising points within 0 and 1, got {first} and {second}"
-            )
-        b = float(np.log(np.log(high) / np.log(low)) / np.log(many / few))
-        return cls(a=float(np.log(low) / few**b), b=b)
-
     def at(self, samples: Quantity) -> Quantity:
         """Return the coverage."""
         return exp(self.a * samples**self.b)
