@@ -17,7 +17,7 @@ CATALOG = ANSWER | {"catalog"}
 KEYS = CATALOG | {"offload_settings", "workload_settings", "overrides"}
 API = KEYS | {"speculation", "offloading", "settings", "api", "device_ring"}
 TECHNIQUES = API | {"techniques"}
-CALIBRATION = TECHNIQUES | {"scenario_file", "report_document", "calibration"}
+CALIBRATION = TECHNIQUES | {"serving", "scenario_file", "report_document", "calibration"}
 STUDIES = TECHNIQUES | {"scenario_file", "report_document", "studies"}
 PLOTTING = CALIBRATION | STUDIES | {"plotting"}
 ALLOWED = {
@@ -33,6 +33,7 @@ ALLOWED = {
     "scenario": DECODING | {"scenario"},
     "report": DECODING | {"scenario", "report", "notebook"},
     "analysis": ANSWER,
+    "serving": ANSWER | {"serving"},
     "catalog": CATALOG,
     "offload_settings": BASE,
     "workload_settings": DECODING | {"workload_settings"},

@@ -51,6 +51,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         module="roofline.cli.analyze",
         summary="Time, memory and bottleneck of a model on hardware.",
     ),
+    "serve": Entry(
+        module="roofline.cli.serve", summary="A loaded server: first token, next tokens and throughput."
+    ),
     "speculate": Entry(
         module="roofline.cli.speculate",
         summary="Which draft tree to use, what it gains, and when not to speculate.",

@@ -1,7 +1,7 @@
 """What the metrics of whole-model tables are made of: times of passes, put together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -30,15 +30,14 @@ class Metric:
         Columns it cannot do without.
     rate : bool
         Tokens per second, where high and low change places.
-    served : bool
-        Whether it is of a loaded server.
+    served : str
+        The quantity of a loaded server that it is; empty for one of passes.
+    least : str
+        The quantity of a loaded server that it may be as small as; empty for none.
     busiest : bool
         Whether the server runs at its best concurrency rather than at that of the row.
     best : callable or None
         What no measurement can be better than, at ideal times; None is the metric itself.
-    spread : tuple of float
-        10 % and 90 % quantiles of the logarithm of measured over predicted value, beyond what the
-        intervals of passes explain, with other sources left out (docs/serving.md).
     stated : mapping of str to float or None
         Sizes of its units where they are not those of a rate of tokens or of a time.
     """
@@ -46,10 +45,10 @@ class Metric:
     make: Callable[[Any], Quantity]
     needs: tuple[str, ...] = ()
     rate: bool = False
-    served: bool = False
+    served: str = ""
+    least: str = ""
     busiest: bool = False
     best: Callable[[Any], Quantity] | None = None
-    spread: tuple[float, float] = (0.0, 0.0)
     stated: Mapping[str, float] | None = None
 
     @property
@@ -80,31 +79,32 @@ _FIRST: Final = Metric(make=lambda passes: passes.whole_prefill_s, needs=("promp
 _LOADED: Final = Metric(
     make=lambda server: server.tpot_s,
     needs=("gen_len",),
-    served=True,
+    served="tpot_s",
     best=lambda server: server.iteration_s,
-    spread=(-0.28, 0.25),
 )
+#: The mean over requests is bound by Little's law, their median is not: where a few carry the prefills of
+#: all others, most decode undisturbed.
+_TYPICAL_LOADED: Final = replace(_LOADED, least="iteration_s")
 _FIRST_LOADED: Final = Metric(
     make=lambda server: server.ttft_s,
     needs=("prompt_len",),
-    served=True,
+    served="ttft_s",
     best=lambda server: server.first_s,
-    spread=(-0.47, 1.31),
 )
 _SERVED: Final = Metric(
     make=lambda server: server.output_tokens_per_s,
     needs=("batch", "gen_len"),
     rate=True,
-    served=True,
+    served="output_tokens_per_s",
     best=lambda server: server.load.concurrency / server.iteration_s,
-    spread=(-0.4, 0.27),
 )
 
 #: Metrics that are predicted, by their name in tables.
 METRICS: Final[dict[str, Metric]] = {
     **dict.fromkeys(("decode_tok_s", "decode_tok_s_mean"), DECODE_RATE),
     **dict.fromkeys(("tpot_ms", "itl_ms", "itl_median_ms", "tpot_s"), ITERATION),
-    **dict.fromkeys(("tpot_mean_ms", "tpot_median_ms", "itl_mean_ms"), _LOADED),
+    **dict.fromkeys(("tpot_mean_ms", "itl_mean_ms"), _LOADED),
+    "tpot_median_ms": _TYPICAL_LOADED,
     **dict.fromkeys(("ttft_ms", "ttft_s"), _FIRST),
     **dict.fromkeys(("ttft_median_ms", "ttft_mean_ms"), _FIRST_LOADED),
     "prefill_tok_s": Metric(
@@ -123,9 +123,8 @@ METRICS: Final[dict[str, Metric]] = {
         make=lambda server: server.steady_tokens_per_s,
         needs=("prompt_len", "gen_len"),
         rate=True,
-        served=True,
+        served="steady_tokens_per_s",
         busiest=True,
         best=lambda server: server.load.concurrency / server.iteration_s,
-        spread=(-0.4, 0.27),
     ),
 }

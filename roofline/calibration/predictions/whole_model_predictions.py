@@ -1,6 +1,6 @@
 """Predictions for tables of whole-model speeds, row by row, with what speaks against a row."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,15 +16,21 @@ from roofline.calibration.predictions.parallelism_names import pools_of, splits_
 from roofline.calibration.predictions.predictions import Predictions
 from roofline.calibration.predictions.row_split import RowSplit
 from roofline.calibration.predictions.run_times import known_metric
-from roofline.calibration.predictions.serving import SERVERS, Load, Pools, busiest, servers
 from roofline.calibration.predictions.speculated_runs import ACCEPTED, SpeculatedRuns, is_speed_up
-from roofline.calibration.predictions.whole_model_metrics import DECODE_RATE, ITERATION, METRICS, Passes
+from roofline.calibration.predictions.whole_model_metrics import (
+    DECODE_RATE,
+    ITERATION,
+    METRICS,
+    Metric,
+    Passes,
+)
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
 from roofline.errors import RooflineError, nearest
 from roofline.quantity import Quantity, total
 from roofline.report import Interval
 from roofline.scenario import Scenario
+from roofline.serving import Load, Pools, Served, busiest, loaded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +49,6 @@ _PHASES_LEFT_OUT: Final = {
 }
 #: Columns that say how large a model is, where its name or format says nothing.
 _SIZES: Final = ("params_total_b", "params_active_b", "bits_per_weight")
-#: Half-width of the logarithmic 80 % interval of a server whose device is lent a profile of single
-#: requests: vLLM on Gaudi 3 takes 3.3 times what that says.
-_NO_SERVER: Final = 1.2
 _FASTER_THAN_FLOOR: Final = 1.15
 #: Log-decile of software without a profile against the device's default: 13 pairs of device and software
 #: (Core AI, LiteRT, MLC, MNN, ExLlama, TensorRT, PowerInfer) deviate by 0.25, the root of their mean square.
@@ -65,7 +68,7 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     what was cached before.
 
     A server under load (means and medians per request, ``output_tok_s``) is taken in the steady state
-    of a closed loop, at the batch as concurrency (`roofline.calibration.predictions.serving`). Without a
+    of a closed loop, at the batch as concurrency (`roofline.serving`). Without a
     prompt length prefills are left out.
     """
     table = _table(file)
@@ -289,7 +292,7 @@ def one_pass(scenario: Scenario, row: "pd.Series[Any]", phase: str) -> Scenario:
 
 def _predict(result: Predictions, deployed: _Deployed, rows: "pd.DataFrame", unit: Array) -> None:
     scenario = deployed.scenario
-    served = rows["metric"].map(lambda name: METRICS[name].served).to_numpy(bool)
+    served = rows["metric"].map(lambda name: bool(METRICS[name].served)).to_numpy(bool)
     at_best = rows["metric"].map(lambda name: METRICS[name].busiest).to_numpy(bool)
     for part in (rows[served & ~at_best], rows[at_best]):
         if part.empty:
@@ -301,11 +304,9 @@ def _predict(result: Predictions, deployed: _Deployed, rows: "pd.DataFrame", uni
             context=_context(part),
         )
         best = METRICS[part["metric"].iloc[0]].busiest
-        loaded, basis = busiest(scenario, load) if best else servers(scenario, load, deployed.pools)
-        result.basis[part.index] = basis
-        _enter(result, part, unit, loaded)
-        if not scenario.deployment.runtime.software.startswith(SERVERS):
-            result.widen(part.index.to_numpy(), spread=_NO_SERVER, others=())
+        server = busiest(scenario, load) if best else loaded(scenario, load, deployed.pools)
+        result.basis[part.index] = server.basis
+        _enter_served(result, part, unit, server)
     if not np.all(served):
         part = rows[~served]
         passes, basis = _passes(deployed, part)
@@ -353,29 +354,41 @@ def _passes(deployed: _Deployed, rows: "pd.DataFrame") -> tuple[dict[str, Passes
     }, basis
 
 
-def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping[str, Any]) -> None:
-    """Enter the metrics of rows, made of passes or servers at predicted, low, high and ideal times."""
-    told = ~np.isnan(rows["prompt_len"].to_numpy(float))
+def _each_metric(rows: "pd.DataFrame") -> Iterator[tuple[Metric, NDArray[np.bool_], NDArray[np.int64]]]:
+    """Yield the metrics of rows, which rows are theirs, and where those stand in the table."""
     for name in rows["metric"].unique():
-        metric, own = METRICS[name], (rows["metric"] == name).to_numpy()
-        index = rows.index.to_numpy()[own]
+        own = (rows["metric"] == name).to_numpy()
+        yield METRICS[name], own, rows.index.to_numpy()[own]
 
-        def values(
-            kind: str, make: Callable[[Any], Quantity], own: NDArray[np.bool_] = own, index: Any = index
-        ) -> Array:
-            all_rows = np.broadcast_to(np.asarray(make(made[kind]), dtype=np.float64), own.shape)
-            found: Array = all_rows[own] / unit[index]
-            return found
 
-        value, low, high = (values(kind, metric.make) for kind in ("value", "low", "high"))
+def _own(value: Quantity, own: NDArray[np.bool_]) -> Array:
+    of_rows: Array = np.broadcast_to(np.asarray(value, dtype=np.float64), own.shape)[own]
+    return of_rows
+
+
+def _enter_served(result: Predictions, rows: "pd.DataFrame", unit: Array, served: Served) -> None:
+    """Enter the metrics of rows of a loaded server."""
+    for metric, own, index in _each_metric(rows):
+        found, best = served.interval(metric.served, least=metric.least), metric.best or metric.make
+        result.predicted[index] = _own(found.value, own) / unit[index]
+        result.low[index], result.high[index] = (
+            _own(end, own) / unit[index] for end in (found.low, found.high)
+        )
+        result.ideal[index] = _own(metric.make(served.ideal), own) / unit[index]
+        result.floor[index] = _own(best(served.ideal), own) / unit[index]
+
+
+def _enter(result: Predictions, rows: "pd.DataFrame", unit: Array, made: Mapping[str, Passes]) -> None:
+    """Enter the metrics of rows, made of passes at predicted, low, high, ideal and best times."""
+    for metric, own, index in _each_metric(rows):
+        value, low, high, ideal, floor = (
+            _own(metric.make(made[kind]), own) / unit[index]
+            for kind in ("value", "low", "high", "ideal", "best")
+        )
         if metric.rate:
             low, high = high, low
-        below, above = (np.where(told[own], spread, 0.0) for spread in metric.spread)
-        result.predicted[index] = value
-        result.low[index] = value * np.exp(-np.hypot(np.log(value / low), below))
-        result.high[index] = value * np.exp(np.hypot(np.log(high / value), above))
-        result.ideal[index] = values("ideal", metric.make)
-        result.floor[index] = values("best" if "best" in made else "ideal", metric.best or metric.make)
+        result.predicted[index], result.low[index], result.high[index] = value, low, high
+        result.ideal[index], result.floor[index] = ideal, floor
 
 
 def _decode(scenario: Scenario, batch: Array, context: Array) -> tuple[Interval, Quantity, str, Quantity]:

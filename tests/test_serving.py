@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from roofline.api import make_scenario
 from roofline.calibration.predictions.parallelism_names import pools_of
-from roofline.calibration.predictions.serving import CLOSED_LOOP_REQUESTS, Load, Pools, Server
 from roofline.calibration.validate import validate
 from roofline.errors import InvalidSpecError
+from roofline.serving import CLOSED_LOOP_REQUESTS, Load, Pools, Served, Server, serve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +36,33 @@ def _server(**changes: Any) -> Server:
 
 
 def test_a_cycle_prefills_every_request_and_decodes_one_output() -> None:
-    """8 x 0.2 + 100 x 0.01 = 2.6 s; a request's own prefill is no part of its time per token."""
+    """8 x 0.2 + 100 x 0.01 = 2.6 s; neither its own prefill nor the 0.14 s before it is a token's time."""
     server = _server()
 
     np.testing.assert_allclose(server.cycle_s, 2.6, rtol=1e-12)
-    np.testing.assert_allclose(server.tpot_s, (2.6 - 0.2) / 100, rtol=1e-12)
+    np.testing.assert_allclose(server.tpot_s, (2.6 - 0.2 - 0.2 * 3.5 * 0.2) / 100, rtol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_what_is_waited_for_a_first_token_is_not_waited_again(share: float) -> None:
+    """Queue, prefill and 100 tokens are one cycle, however many prompts come together (Little's law)."""
+    server = _server(waiting_share=share)
+
+    np.testing.assert_allclose(server.queue_s + 0.2 + 100 * server.tpot_s, server.cycle_s, rtol=1e-12)
+
+
+def test_an_interval_reaches_from_requests_one_by_one_to_all_together() -> None:
+    """Same passes at both ends: one by one waits for none, all together for 3.5 prefills of 0.2 s."""
+    server = _server()
+    served = Served(
+        value=server, low=server, high=server, ideal=server, fits=np.array([True]), measured_server=True,
+        basis="measured",
+    )  # fmt: skip
+    first = served.interval("ttft_s")
+
+    assert first.low < 0.26
+    assert first.high > 0.26 + 3.5 * 0.2
+    assert served.interval("tpot_s").low < (2.6 - 0.2 - 0.7) / 100
 
 
 def test_throughput_is_what_a_cycle_gives_less_the_tail_of_the_benchmark() -> None:
@@ -109,6 +132,16 @@ def test_one_request_at_a_time_is_its_prefill_and_its_iterations(tmp_path: Path)
     np.testing.assert_allclose(served, 128e3 / (prefill + 128 * token) / 1.001, rtol=1e-9)
 
 
+def test_a_median_may_be_that_of_requests_which_no_prefill_held_up(tmp_path: Path) -> None:
+    name = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM 0.12,,decode,32,8192,128,8256"
+    frame = _frame(tmp_path, f"{name},tpot_mean_ms,40,ms,", f"{name},tpot_median_ms,40,ms,")
+    mean, median = frame.iloc[0], frame.iloc[1]
+
+    assert median["predicted"] == mean["predicted"]
+    assert median["low"] < mean["low"]
+    assert median["high"] == mean["high"]
+
+
 def test_a_pool_of_its_own_prefills_without_holding_up_decoding(tmp_path: Path) -> None:
     row = "H100 SXM,{},Llama-3.1-8B,BF16,vLLM 0.12,{},decode,16,4096,128,4160,tpot_mean_ms,20,ms,"
     together, apart = _predicted(tmp_path, row.format(1, "TP1"), row.format(2, '"prefill TP1, decode TP1"'))
@@ -153,3 +186,51 @@ def test_tensorrt_llm_keeps_the_cache_of_its_own_checkpoints_in_eight_bits(tmp_p
     )
 
     assert nvidia > 1.1 * publisher
+
+
+def test_a_scenario_is_served_as_a_row_of_the_same_names_is(tmp_path: Path) -> None:
+    name = "H100 SXM,1,Llama-3.1-8B,BF16,vLLM 0.24,"
+    first, token, rate = _predicted(
+        tmp_path,
+        f"{name},prefill,16,2048,256,,ttft_mean_ms,150,ms,",
+        f"{name},decode,16,2048,256,,tpot_mean_ms,11,ms,",
+        f"{name},serve,16,2048,256,,output_tok_s,1400,tok/s,",
+    )
+    scenario = make_scenario("llama-3.1-8b", "h100-sxm", software="vllm", prompt=2048, output=256)
+    served = serve(scenario, np.array([16.0]))
+
+    np.testing.assert_allclose(served.interval("ttft_s").value, first / 1e3, rtol=1e-9)
+    np.testing.assert_allclose(served.interval("tpot_s").value, token / 1e3, rtol=1e-9)
+    np.testing.assert_allclose(served.interval("output_tokens_per_s").value, rate, rtol=1e-9)
+
+
+def test_pages_hold_more_requests_than_reserved_lengths() -> None:
+    """Of 1024 prompt and 3072 output tokens a running sequence holds 2560 in the mean, 4096 at its end."""
+
+    def running(software: str) -> float:
+        scenario = make_scenario("llama-3.1-8b", "h100-sxm", software=software, prompt=1024, output=3072)
+        return float(serve(scenario, np.array([1000.0])).running[0])
+
+    np.testing.assert_allclose(running("vllm") / running("trtllm"), 4096 / 2560, rtol=0.02)  # activations
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"context": 4096}, "give --prompt and --output"),
+        ({"samples": 4}, "got 4 answers"),
+        ({"speculate": "chain:4", "accept": 0.8}, "speculative decoding"),
+    ],
+)
+def test_a_server_of_another_kind_is_refused(settings: dict[str, Any], fault: str) -> None:
+    scenario = make_scenario("llama-3.1-8b", "h100-sxm", software="vllm", **settings)
+
+    with pytest.raises(InvalidSpecError, match=fault):
+        serve(scenario, np.array([8.0]))
+
+
+def test_less_than_one_request_in_flight_is_refused() -> None:
+    scenario = make_scenario("llama-3.1-8b", "h100-sxm", software="vllm")
+
+    with pytest.raises(InvalidSpecError, match="want at least 1"):
+        serve(scenario, np.array([4.0, 0.5]))

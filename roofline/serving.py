@@ -1,6 +1,5 @@
 """A server in closed loop: what a client sees that keeps a number of requests in flight."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -8,13 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.analysis import analyze, analyze_decode
+from roofline.errors import InvalidSpecError
 from roofline.graph.step import Step
 from roofline.quantity import Quantity, maximum, minimum, total
 from roofline.report import Interval
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
 
-__all__ = ["CLOSED_LOOP_REQUESTS", "SERVERS", "Load", "Pools", "Server", "busiest", "servers"]
+__all__ = [
+    "CLOSED_LOOP_REQUESTS",
+    "WAITING_SHARE",
+    "Load",
+    "Pools",
+    "Served",
+    "Server",
+    "busiest",
+    "loaded",
+    "serve",
+]
 
 Array = NDArray[np.float64]
 
@@ -26,7 +36,7 @@ _RESERVE_FRACTION: Final = 0.1
 _FIRST_TOKEN_S: Final = {"vllm": 0.027, "trtllm": 0.083, "sglang": 0.21}
 _FIRST_TOKEN_ELSE_S: Final = 0.071
 #: Share of requests whose prefill waits for those of half the others, as the first wave's do: the same fit.
-_WAITING_SHARE: Final = 0.2
+WAITING_SHARE: Final = 0.2
 #: Requests after which the slots that run empty at a benchmark's end have cost as much as one of them
 #: fully used: fitted to the throughput of ML.ENERGY v2 and v3.
 CLOSED_LOOP_REQUESTS: Final = 1000.0
@@ -35,8 +45,22 @@ CLOSED_LOOP_REQUESTS: Final = 1000.0
 #: profiles time kernels one by one and hosts with whatever prefills were about (docs/serving.md).
 _LEFT_OF_EXCESS: Final = 0.7
 #: Software whose profiles are of servers.
-SERVERS: Final = ("vllm", "sglang", "trtllm")
+_SERVERS: Final = ("vllm", "sglang", "trtllm")
+#: Half-width of the logarithmic 80 % interval of a server whose device is lent a profile of single
+#: requests: vLLM on Gaudi 3 takes 3.3 times what that says.
+_NO_SERVER: Final = 1.2
+#: Lowest and highest logarithm of measured over predicted value, beyond what passes and waves explain, that
+#: hold 80 % of the rows of a source that took no part, in the mean of sources (docs/serving.md section 2).
+_SPREAD: Final = {
+    "ttft_s": (-0.2, 1.6),
+    "tpot_s": (-0.12, 0.31),
+    "output_tokens_per_s": (-0.67, 0.35),
+    "steady_tokens_per_s": (-0.67, 0.35),
+}
+_RATES: Final = ("output_tokens_per_s", "steady_tokens_per_s")
 _OLD: Final = ("vllm_2023", "vllm_2024")
+#: Software that takes cache memory as a sequence grows (Kwon et al. 2023, arXiv:2309.06180, section 4.3).
+_PAGED: Final = ("vllm", "sglang")
 #: Software whose prefills share no pass with decoding: old schedulers, and SGLang's default.
 _APART: Final = ("sglang", *_OLD)
 
@@ -95,6 +119,9 @@ class Server:
         Requests that are prefilled side by side.
     pools : Pools or None
         None where one pool does both.
+    waiting_share : float
+        Share of requests whose prefill waits for those of half the others: 0 where requests come one by
+        one, 1 where all come together.
 
     Notes
     -----
@@ -105,7 +132,8 @@ class Server:
     requests beyond `running` wait for ``(concurrency - running) cycle / running``.
 
     With equal requests a finished one is replaced while no other prefill is due, so a prompt waits for
-    none; those that start together wait for half of each other. `_WAITING_SHARE` of them do.
+    none; those that start together wait for half of each other. `waiting_share` of them do. What a
+    request waits so is no part of its time per token: time to first token and ``output tpot`` make a cycle.
     Arrivals in open loop, prefix caches and preemption are left out: times under load are longer with
     the first, shorter with the second.
     """
@@ -120,6 +148,7 @@ class Server:
     overhead_s: Quantity
     ranks: Quantity
     pools: Pools | None = None
+    waiting_share: float = WAITING_SHARE
 
     @property
     def cycle_s(self) -> Quantity:
@@ -130,14 +159,19 @@ class Server:
         return self.running * self.each_s + decoding_s + self.shared_passes * self.shared_s
 
     @property
+    def wave_s(self) -> Quantity:
+        """Waiting for the prefills of requests that came at the same time [s]."""
+        workers = 1.0 if self.pools is None else self.pools.prefill
+        ahead = maximum(self.load.concurrency / workers - self.ranks, 0.0) / 2.0
+        return self.waiting_share * minimum(ahead, self.running) * self.each_s
+
+    @property
     def queue_s(self) -> Quantity:
         """Waiting before a prefill begins [s]."""
         workers = 1.0 if self.pools is None else self.pools.prefill
-        ahead = maximum(self.load.concurrency / workers - self.ranks, 0.0) / 2.0
-        wave_s = _WAITING_SHARE * minimum(ahead, self.running) * self.each_s
         if self.pools is None:
-            return wave_s + (self.load.concurrency - self.running) / self.running * self.cycle_s
-        return wave_s + maximum(self.load.concurrency * self.each_s / workers - self.cycle_s, 0.0)
+            return self.wave_s + (self.load.concurrency - self.running) / self.running * self.cycle_s
+        return self.wave_s + maximum(self.load.concurrency * self.each_s / workers - self.cycle_s, 0.0)
 
     @property
     def ttft_s(self) -> Quantity:
@@ -146,8 +180,9 @@ class Server:
 
     @property
     def tpot_s(self) -> Quantity:
-        """Mean time per output token of a request, prefills of others included [s]."""
-        return (self.cycle_s - self.first_s) / self.load.output
+        """Mean time per output token of a request, prefills of others after its own included [s]."""
+        waited_s = self.wave_s if self.pools is None else 0.0
+        return (self.cycle_s - self.first_s - waited_s) / self.load.output
 
     @property
     def steady_tokens_per_s(self) -> Quantity:
@@ -172,15 +207,125 @@ class Server:
         count = self.load.concurrency.shape
 
         def picked(value: Any) -> Any:
-            return np.broadcast_to(value, count)[index] if isinstance(value, np.ndarray | float) else value
+            return np.broadcast_to(value, count)[index] if isinstance(value, np.ndarray) else value
 
         load = Load(**{name: picked(value) for name, value in vars(self.load).items()})
         own = {name: picked(value) for name, value in vars(self).items() if name != "load"}
         return Server(load=load, **own)
 
 
-def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mapping[str, Server], str]:
-    """Return the server at its predicted, low, high and ideal times, and what its decoding rests on.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Served:
+    """A loaded server at its predicted, low, high and ideal times.
+
+    Parameters
+    ----------
+    fits : ndarray
+        Whether at least one request has room beside the weights; all are taken to run where not.
+    measured_server : bool
+        Whether the profile is of a server, not of single requests.
+    basis : str
+        What its decoding rests on.
+    """
+
+    value: Server
+    low: Server
+    high: Server
+    ideal: Server
+    fits: NDArray[np.bool_]
+    measured_server: bool
+    basis: str
+
+    @property
+    def running(self) -> Array:
+        """Requests that are being prefilled or decoded."""
+        return np.broadcast_to(self.value.running, self.value.load.concurrency.shape)
+
+    def interval(self, name: str, *, least: str = "") -> Interval:
+        """Return a quantity of `Server` with its 80 % interval.
+
+        Parameters
+        ----------
+        name : str
+            ``ttft_s``, ``tpot_s``, ``output_tokens_per_s`` or ``steady_tokens_per_s``.
+        least : str
+            A quantity that it may be as small as; empty for none.
+
+        Notes
+        -----
+        In squares: passes, requests that all come together or one by one, and the errors of sources that
+        took no part. A decode pool that is faster than thought fills the queue before the prefill pool.
+        """
+        value = getattr(self.value, name)
+        waves = [np.log(getattr(replace(self.value, waiting_share=s), name) / value) for s in (0.0, 1.0)]
+        if least:
+            waves.append(np.log(getattr(self.value, least) / value))
+        below, above = _SPREAD[name]
+        other = 0.0 if self.measured_server else _NO_SERVER
+        low, high = self._ends(name)
+        reach = (
+            (getattr(low, name), minimum(*waves), below, -1.0),
+            (getattr(high, name), maximum(*waves), above, 1.0),
+        )
+        ends = [
+            value * np.exp(sign * np.sqrt(np.log(end / value) ** 2 + wave**2 + spread**2 + other**2))
+            for end, wave, spread, sign in reach
+        ]
+        return Interval(value=value, low=ends[0], high=ends[1])
+
+    def _ends(self, name: str) -> tuple[Server, Server]:
+        """The servers whose passes make a quantity least and most."""
+        if name in _RATES:
+            return self.high, self.low
+        if name == "ttft_s" and self.value.pools is not None:
+            fast, slow = self.low.iteration_s, self.high.iteration_s
+            return replace(self.low, iteration_s=slow), replace(self.high, iteration_s=fast)
+        return self.low, self.high
+
+    def rows(self, index: NDArray[np.int64]) -> "Served":
+        """Return the server at some entries of its load."""
+        own = {name: getattr(self, name).rows(index) for name in ("value", "low", "high", "ideal")}
+        return replace(self, fits=self.fits[index], **own)
+
+
+def serve(scenario: Scenario, concurrency: Array) -> Served:
+    """Return a server of a scenario's prompts and outputs, with that many requests in flight.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Its batch is not used.
+    concurrency : ndarray
+        Requests in flight, >= 1.
+
+    Raises
+    ------
+    InvalidSpecError
+        If a concurrency is below 1, or the scenario has a fixed context, several answers to a prompt, or
+        speculates: servers are not described for those.
+    """
+    workload = scenario.workload
+    if np.any(~(concurrency >= 1.0)):
+        raise InvalidSpecError(f"concurrency: want at least 1, got {concurrency.tolist()}")
+    if workload.context_tokens is not None:
+        raise InvalidSpecError("a server has prompts and outputs: give --prompt and --output, not --context")
+    if workload.samples != 1.0 or scenario.decoding.kind != "autoregressive":
+        raise InvalidSpecError(
+            f"a server is described for one answer to a prompt, decoded token by token; got "
+            f"{workload.samples:g} answers, {scenario.decoding.kind} decoding"
+        )
+
+    def each(value: Quantity) -> Array:
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), concurrency.shape)
+
+    prompt, output = each(workload.prompt_tokens), each(workload.output_tokens)
+    cached = each(workload.prefix_tokens) + prompt + output / 2.0
+    load = Load(concurrency=concurrency, prompt=prompt, output=output, context=cached)
+    return loaded(scenario, load, None)
+
+
+def loaded(scenario: Scenario, load: Load, pools: Pools | None) -> Served:
+    """Return a server under a load.
 
     Parameters
     ----------
@@ -194,7 +339,7 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
     prefilling = (scenario.prefill_deployment or kept).parallelism
     ranks, stages = prefilling.data, prefilling.pipeline
     at_once = load.concurrency / (1.0 if pools is None else pools.decode)
-    room = _room(scenario, load, at_once)
+    room, fits = _room(scenario, load, at_once)
     told = np.where(np.isnan(load.prompt), 0.0, 1.0)
     prompt = np.where(told > 0.0, load.prompt, 1.0)
     together = ranks * np.clip(_TOKENS_PER_PASS / prompt, 1.0, np.maximum(load.concurrency / ranks, 1.0))
@@ -216,7 +361,8 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
         (size for name, size in _FIRST_TOKEN_S.items() if software.startswith(name)), _FIRST_TOKEN_ELSE_S
     )
 
-    captured = software.startswith(SERVERS) and not software.startswith(_OLD)
+    measured_server = software.startswith(_SERVERS)
+    captured = measured_server and not software.startswith(_OLD)
     left = np.where(told > 0.0, _LEFT_OF_EXCESS, 1.0) if captured else 1.0
 
     def server(first: Quantity, many: Quantity, pass_s: Quantity, overhead_s: float) -> Server:
@@ -240,14 +386,20 @@ def servers(scenario: Scenario, load: Load, pools: Pools | None) -> tuple[Mappin
     }
     basis_s = decode.basis_s
     basis = max(basis_s, key=lambda name: float(np.sum(basis_s[name])), default="datasheet")
-    return {**found, "ideal": server(one_ideal, many_ideal, decode.ideal_s, 0.0)}, str(basis)
+    return Served(
+        **found,
+        ideal=server(one_ideal, many_ideal, decode.ideal_s, 0.0),
+        fits=fits,
+        measured_server=measured_server,
+        basis=str(basis),
+    )
 
 
 #: Concurrencies that are tried, as shares of what memory has room for.
 _SHARES: Final = (1.0, 0.7, 0.5, 0.25, 0.125)
 
 
-def busiest(scenario: Scenario, load: Load) -> tuple[Mapping[str, Server], str]:
+def busiest(scenario: Scenario, load: Load) -> Served:
     """Return the server at the concurrency that gives most tokens, of those memory has room for.
 
     Parameters
@@ -262,14 +414,14 @@ def busiest(scenario: Scenario, load: Load) -> tuple[Mapping[str, Server], str]:
     """
     kept = replace(scenario.deployment, reserve_fraction=_RESERVE_FRACTION)
     ranks = np.broadcast_to(kept.parallelism.data, load.prompt.shape)
-    room = np.maximum(_room(replace(scenario, deployment=kept), load, ranks), 1.0)
+    room = np.maximum(_room(replace(scenario, deployment=kept), load, ranks)[0], 1.0)
     tried = {name: np.tile(value, len(_SHARES)) for name, value in vars(load).items()}
     tried["concurrency"] = np.concatenate([np.maximum(share * room, 1.0) for share in _SHARES])
-    found, basis = servers(scenario, Load(**tried), None)
-    speeds = np.reshape(found["value"].steady_tokens_per_s, (len(_SHARES), -1))
+    found = loaded(scenario, Load(**tried), None)
+    speeds = np.reshape(found.value.steady_tokens_per_s, (len(_SHARES), -1))
     count = len(room)
     best = np.argmax(speeds, axis=0) * count + np.arange(count)
-    return {kind: server.rows(best) for kind, server in found.items()}, basis
+    return found.rows(best)
 
 
 def _filling(deployment: Deployment, running: Array) -> int:
@@ -277,17 +429,24 @@ def _filling(deployment: Deployment, running: Array) -> int:
     return int(max(1.0, min(float(deployment.parallelism.pipeline), float(np.min(running)))))
 
 
-def _room(scenario: Scenario, load: Load, at_once: Array) -> Array:
-    """Return how many requests have room at their full length; all of them where not even one has."""
+def _room(scenario: Scenario, load: Load, at_once: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return how many requests have room, all of them where not even one has, and whether one has.
+
+    Pages are taken as sequences grow, which holds their mean length at a time; servers that start no
+    request they might have to evict reserve its whole length.
+    """
     full = np.maximum(np.nan_to_num(load.prompt) + load.output, load.context)
-    workload = replace(scenario.workload, batch_size=at_once, context_tokens=full)
+    paged = scenario.deployment.runtime.software.startswith(_PAGED)
+    held = load.context if paged else full
+    workload = replace(scenario.workload, batch_size=at_once, context_tokens=held)
     _, memory = analyze_decode(replace(scenario, workload=workload), axes=1, intervals=False, tables=())
     near = next(iter(memory.used_bytes))
     used = memory.used_bytes[near]
     cached = total(used.get(tensor, 0.0) for tensor in ("kv_cache", "state"))
     free = memory.capacity_bytes[near] - (total(used.values()) - cached)
     room: Array = np.broadcast_to(at_once * free / np.maximum(cached, 1.0), at_once.shape)
-    return np.where(room < 1.0, at_once, room)
+    fits: NDArray[np.bool_] = np.asarray(room >= 1.0)
+    return np.where(fits, room, at_once), fits
 
 
 #: After as many rounds 95 of 100 rows of AIConfigurator's sample stand still, the others move by 6 % at most.
