@@ -180,9 +180,13 @@ def _predict_group(result: Predictions, resolved: NamedScenarios, rows: "pd.Data
 def whole_model_groups(
     file: MeasuredFile, usable: NDArray[np.bool_]
 ) -> Iterator[tuple[Scenario, "pd.DataFrame"]]:
-    """Yield the scenario of each group of usable rows of known models, with the catalogue's names."""
+    """Yield the scenario of each group of usable rows of known models, with the catalogue's names.
+
+    Rows that say that the model exceeds the memory time something else than the device.
+    """
     resolved = NamedScenarios()
-    for rows in _groups(_table(file)[usable]):
+    table = _table(file)
+    for rows in _groups(table[usable & ~says_offloaded(table).to_numpy(bool)]):
         first = rows.iloc[0]
         split = splits_rows(
             first["parallelism"], float(first["device_count"]), framework_called(first["runtime"])

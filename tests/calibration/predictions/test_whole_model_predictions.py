@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from roofline.api import analyze
+from roofline.calibration.measurements.measured_files import read_measured_file
 from roofline.calibration.predictions.parallelism_names import degrees_of
+from roofline.calibration.predictions.whole_model_predictions import whole_model_groups
 from roofline.calibration.validate import Validation, validate
 from roofline.errors import InvalidSpecError
 
@@ -108,6 +110,16 @@ def test_software_without_a_profile_widens_the_default_ones_interval(tmp_path: P
     own, foreign = (np.log(both["high"] / both["predicted"])[index] for index in (0, 1))
 
     np.testing.assert_allclose(foreign, np.hypot(own, 0.32), rtol=1e-9)
+
+
+def test_rows_that_exceed_the_memory_are_in_no_group(tmp_path: Path) -> None:
+    path = tmp_path / "speeds.csv"
+    paged = _DECODE + "model exceeds RAM; swaps"
+    path.write_text("\n".join((_HEADER, _DECODE, paged.replace("140", "0.01"))) + "\n")
+    file = read_measured_file(path)
+
+    rows = [row for _, rows in whole_model_groups(file, np.ones(2, dtype=bool)) for row in rows.index]
+    assert rows == [0]
 
 
 def test_a_build_with_faster_arithmetic_than_the_profile_is_not_beyond_the_floor(tmp_path: Path) -> None:
