@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from roofline.catalog.fits import load_runtime
 from roofline.catalog.traces import popularity_of, read_trace
+from roofline.catalog.usual_hosts import on_usual_machine
 from roofline.errors import InvalidSpecError, UnknownNameError, nearest
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.routing import Routing
@@ -51,7 +52,9 @@ def offloaded(scenario: Scenario, keys: OffloadSettings) -> Scenario:
     if not keys.offloads():
         return scenario
     _check(keys)
-    limited = _limited(scenario, keys)
+    away = (keys.offload, keys.n_gpu_layers, keys.experts_on_cpu, keys.kv_offload)
+    whole = scenario if all(value is None for value in away) else on_usual_machine(scenario)
+    limited = _limited(whole, keys)
     deployment = limited.deployment
     first, split = _engines(deployment.system, keys.engine, "engine")
     deployment = _on(deployment, first)
@@ -120,7 +123,7 @@ def _limited(scenario: Scenario, keys: OffloadSettings) -> Scenario:
         return scenario
     device = scenario.deployment.system.device
     near = next(iter(device.memory))
-    limit = parse(keys.memory_limit, "bytes")
+    limit = parse(keys.memory_limit, "bytes", of="memory_limit")
     installed = device.memory[near].capacity_bytes
     if not 0.0 < limit <= installed:
         raise InvalidSpecError(
@@ -221,7 +224,7 @@ def _reads(keys: OffloadSettings, mode: str) -> Piece:
     block = FAULT_BYTES if fault else ACCESS_BYTES
     return Piece(
         prefetched=ahead if keys.prefetch is None else keys.prefetch,
-        access_bytes=block if keys.io_block is None else parse(keys.io_block, "bytes"),
+        access_bytes=block if keys.io_block is None else parse(keys.io_block, "bytes", of="io_block"),
         queue_depth=(1.0 if fault else QUEUE_DEPTH) if keys.io_depth is None else keys.io_depth,
     )
 

@@ -95,6 +95,9 @@ class Settings(OffloadSettings):
         Host time of a draft call beyond the runtime's own, e.g. ``0.5 ms``.
     link : str or None
         Catalogue name of the link that joins the devices, e.g. ``wifi-6``; None is the device's own.
+    host, storage : str or None
+        Catalogue names of the processor beside the devices and of the storage behind it; where a model is
+        offloaded from a device that has none, None is what is usually found there.
     set : mapping of str to str
         Any other figure by dotted path, e.g. ``memory.hbm.bandwidth = "4.8 TB/s"``.
     technique : tuple of str
@@ -134,6 +137,8 @@ class Settings(OffloadSettings):
     draft_tensor: float | None = None
     draft_host: str | None = None
     link: str | None = None
+    host: str | None = None
+    storage: str | None = None
     set: Mapping[str, str] = field(default_factory=dict)
     technique: tuple[str, ...] = ()
 
@@ -187,7 +192,7 @@ class Settings(OffloadSettings):
             citations=(*model.citations, *system.citations),
             assumptions=tuple(assumptions),
         )
-        scenario = self._linked(scenario)
+        scenario = self._with_machine(self._linked(scenario))
         for path, text in self.set.items():
             scenario = set_value(scenario, path, text)
         return self._with_techniques(self._offloaded(scenario))
@@ -198,6 +203,13 @@ class Settings(OffloadSettings):
         link = load_link(self.link)
         joined = scenario.replace_at("deployment.system.peer_link", link.value)
         return joined.replace(citations=(*joined.citations, *link.citations))
+
+    def _with_machine(self, scenario: Scenario) -> Scenario:
+        if self.host is None and self.storage is None:
+            return scenario
+        from roofline.catalog.usual_hosts import with_machine
+
+        return with_machine(scenario, host=self.host, storage=self.storage)
 
     # Few scenarios offload, speculate or apply a technique: what does is imported where one asks for it.
 
@@ -326,7 +338,7 @@ class Settings(OffloadSettings):
 
         given = DraftSettings(
             tensor=self.draft_tensor,
-            host_s=0.0 if self.draft_host is None else parse(self.draft_host, "s"),
+            host_s=0.0 if self.draft_host is None else parse(self.draft_host, "s", of="draft_host"),
         )
         name = self.draft or "lookup"
         if on_target(name):

@@ -130,6 +130,8 @@ FLAGS: Final[dict[str, Flag]] = {
     "prefill_engine": _text("prefill_engine", "NAMES", "Engine of the prefill. [default: as --engine]"),
     "overlap": _text("overlap", "HOW", "full, serial, or the pieces a layer is cut into. [default: full]"),
     "link": _text("link", "NAME", "Link that joins the devices, e.g. wifi-6 or ethernet-1g."),
+    "host": _text("host", "NAME", "Processor beside the devices. [default: the usual one, to offload]"),
+    "storage": _text("storage", "NAME", "Storage behind the host or the device, e.g. nvme-gen4."),
     "io_block": _text("io_block", "SIZE", "Size of one read from storage, e.g. '64 KiB'."),
     "io_depth": _number("io_depth", "Reads from storage in flight."),
     "host_software": _text(

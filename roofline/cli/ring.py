@@ -31,7 +31,7 @@ roofline ring llama-3.1-8b apple-m1 --with apple-m2 --link thunderbolt-4 --layer
 #: Settings that place a model over several devices, or beyond one's memory, themselves.
 _REFUSED: Final = (
     "devices", "tensor", "pipeline", "data", "expert", "speculate", "offload", "offload_mode", "n_gpu_layers",
-    "experts_on_cpu", "cache_experts", "kv_offload",
+    "experts_on_cpu", "cache_experts", "kv_offload", "host",
 )  # fmt: skip
 
 
@@ -51,9 +51,6 @@ def run(
             help="Another device, or one and its processor as rtx-3070+intel-core-i9-13900k; how much memory "
             "it, or that processor, may use; what it reads from. May be repeated.",
         ),
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the first device reads from. [default: its own]")
     ] = None,
     layers: Annotated[
         str | None,
@@ -84,7 +81,7 @@ def run(
     """
     if not sequences >= 1.0:
         raise InvalidSpecError(f"--sequences: want 1 or more, got {sequences:g}")
-    devices, total = _devices(given.settings(), others or [], storage)
+    devices, total = _devices(given.settings(), others or [])
     found = _found(devices, total, layers, _counts(rounds, "--rounds", 1), paging.value, ahead)
     if form is Format.JSON:
         write(as_json(_document(found, sequences)), out)
@@ -96,7 +93,7 @@ def run(
         write(render(_title(given.settings(), found), _sections(found, sequences), form), out)
 
 
-def _devices(settings: "Settings", others: list[str], storage: str | None) -> "tuple[list[RingDevice], int]":
+def _devices(settings: "Settings", others: list[str]) -> "tuple[list[RingDevice], int]":
     from roofline.catalog.hardware import load_link
     from roofline.quantity import total
 
@@ -106,9 +103,9 @@ def _devices(settings: "Settings", others: list[str], storage: str | None) -> "t
     if settings.link is None and others:
         raise InvalidSpecError("ring: want --link, what joins the devices, e.g. --link wifi-6")
     link = None if settings.link is None else load_link(settings.link).value
-    whole = replace(settings, link=None)
+    whole = replace(settings, link=None, storage=None)
     first, beside = _placed(whole, settings.hardware, settings.memory_limit)
-    devices = [_ring_device(first, beside, link, _storage(storage))]
+    devices = [_ring_device(first, beside, link, _storage(settings.storage))]
     for text in others:
         hardware, limit, reads = ([part.strip() for part in text.split(",")] + ["", ""])[:3]
         if text.count(",") > 2 or not hardware:

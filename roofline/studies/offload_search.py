@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from roofline.analysis import analyze
+from roofline.catalog.usual_hosts import on_usual_machine
 from roofline.errors import InvalidSpecError
 from roofline.report import Report
 from roofline.scenario import Scenario
@@ -117,7 +118,7 @@ def search_offload(settings: Settings, *, budgets: Sequence[float] | None = None
         If a budget is not above 0 and at most what is installed.
     """
     plain = replace(settings, offload=None, offload_mode=None, memory_limit=None)
-    base = plain.scenario()
+    base = on_usual_machine(plain.scenario())
     system = base.deployment.system
     installed = float(next(iter(system.device.memory.values())).capacity_bytes)
     most = installed if settings.memory_limit is None else parse(settings.memory_limit, "bytes")

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Final
 
 from roofline.catalog.fits import load_runtime
+from roofline.catalog.usual_hosts import on_usual_machine
 from roofline.errors import InvalidSpecError
 from roofline.scenario import Scenario
 from roofline.techniques.technique import Cited, Technique
-from roofline.timing.deployment import Deployment
 from roofline.timing.expert_cache import ExpertCache
 from roofline.timing.offloading import (
     Sizes,
@@ -23,15 +23,15 @@ from roofline.timing.placement import Piece, Placement, Rule
 __all__ = ["PRESETS"]
 
 
-def _beside_host(scenario: Scenario, software: str | None = None) -> Deployment:
-    """The deployment with a runtime for its host's processor."""
-    deployment = scenario.deployment
+def _beside_host(scenario: Scenario, software: str | None = None) -> Scenario:
+    """The scenario with a host, and a runtime for its processor."""
+    whole = on_usual_machine(scenario)
+    deployment = whole.deployment
     host = deployment.system.host
     if host is None:
-        raise InvalidSpecError(
-            f"{deployment.system.name} has no host; take a system such as desktop-rtx-4090"
-        )
-    return replace(deployment, engine_runtimes={"host.cpu": load_runtime(host.name, software)})
+        raise InvalidSpecError(f"{deployment.system.name} has no host, and no link to one")
+    runtimes = {"host.cpu": load_runtime(host.name, software)}
+    return whole.replace(deployment=replace(deployment, engine_runtimes=runtimes))
 
 
 def _sizes(scenario: Scenario) -> Sizes:
@@ -47,64 +47,56 @@ def _of_experts(scenario: Scenario, name: str) -> Sizes:
     return sizes
 
 
-def _placed(scenario: Scenario, deployment: Deployment, rules: tuple[Rule, ...]) -> Scenario:
+def _placed(scenario: Scenario, rules: tuple[Rule, ...]) -> Scenario:
     placement = Placement(rules=rules, by_size=True)
-    return scenario.replace(deployment=replace(deployment, placement=placement))
+    return scenario.replace(deployment=replace(scenario.deployment, placement=placement))
 
 
 def _chosen(scenario: Scenario) -> Scenario:
-    deployment, sizes = _beside_host(scenario), _of_experts(scenario, "fiddler")
-    above = fetching_pays_above(deployment, sizes)
-    return _placed(scenario, deployment, experts_on_host(deployment, sizes, fetch_above=above))
+    beside, sizes = _beside_host(scenario), _of_experts(scenario, "fiddler")
+    above = fetching_pays_above(beside.deployment, sizes)
+    return _placed(beside, experts_on_host(beside.deployment, sizes, fetch_above=above))
 
 
 def _computed(scenario: Scenario, *, near: float, fetch_above: float) -> Scenario:
-    deployment, sizes = _beside_host(scenario, "kt-kernel"), _of_experts(scenario, "ktransformers")
-    rules = experts_on_host(deployment, sizes, near_share=near, fetch_above=fetch_above)
-    return _placed(scenario, deployment, rules)
+    beside, sizes = _beside_host(scenario, "kt-kernel"), _of_experts(scenario, "ktransformers")
+    return _placed(
+        beside, experts_on_host(beside.deployment, sizes, near_share=near, fetch_above=fetch_above)
+    )
 
 
 def _fetched(scenario: Scenario, *, prefetched: float, reuse: float) -> Scenario:
-    deployment, sizes = _beside_host(scenario), _of_experts(scenario, "an expert cache")
+    beside, sizes = _beside_host(scenario), _of_experts(scenario, "an expert cache")
     cache, read = ExpertCache(capacity=1.0, reuse=reuse), Piece(prefetched=prefetched)
-    return _placed(scenario, deployment, cached(deployment, sizes, source="host", cache=cache, read=read))
+    return _placed(beside, cached(beside.deployment, sizes, source="host", cache=cache, read=read))
 
 
 def _slots(scenario: Scenario, *, slots: float, prefetched: float) -> Scenario:
-    deployment, sizes = _beside_host(scenario), _of_experts(scenario, "an expert cache")
-    rules = cached(deployment, sizes, source="host", slots=slots, read=Piece(prefetched=prefetched))
-    return _placed(scenario, deployment, rules)
+    beside, sizes = _beside_host(scenario), _of_experts(scenario, "an expert cache")
+    read = Piece(prefetched=prefetched)
+    return _placed(beside, cached(beside.deployment, sizes, source="host", slots=slots, read=read))
 
 
 def _block_schedule(scenario: Scenario, *, host: str) -> Scenario:
-    deployment = _beside_host(scenario, None if host == "default" else host)
+    beside = _beside_host(scenario, None if host == "default" else host)
     sizes = replace(_sizes(scenario), cache_bytes=0.0)
-    weights = streamed(deployment, sizes, source="host", expert_read=Piece())
-    return _placed(scenario, deployment, (caches_of_host(), *weights))
-
-
-def _stored(scenario: Scenario) -> Deployment:
-    deployment = scenario.deployment
-    if deployment.system.storage is None:
-        raise InvalidSpecError(
-            f"{deployment.system.name} has no storage; take one such as snapdragon-8-elite"
-        )
-    return deployment
+    weights = streamed(beside.deployment, sizes, source="host", expert_read=Piece())
+    return _placed(beside, (caches_of_host(), *weights))
 
 
 def _from_flash(scenario: Scenario, *, prefetched: float, reuse: float) -> Scenario:
-    deployment, sizes = _stored(scenario), _of_experts(scenario, "powerinfer-2")
+    whole, sizes = on_usual_machine(scenario), _of_experts(scenario, "powerinfer-2")
     cache, read = ExpertCache(capacity=1.0, reuse=reuse), Piece(prefetched=prefetched)
-    return _placed(scenario, deployment, cached(deployment, sizes, source="storage", cache=cache, read=read))
+    return _placed(whole, cached(whole.deployment, sizes, source="storage", cache=cache, read=read))
 
 
 def _windowed(scenario: Scenario, *, active: float, new: float, kept: float, bundle: float) -> Scenario:
-    deployment = _stored(scenario)
-    near = next(iter(deployment.system.device.memory))
+    whole = on_usual_machine(scenario)
+    near = next(iter(whole.deployment.system.device.memory))
     tiers = {"weight": {near: active - new, "storage": new}}
     read = Piece(tiers=tiers, prefetched=0.0, access_bytes=bundle)
     stored = {"weight": {near: kept, "storage": 1.0}}
-    return _placed(scenario, deployment, (Rule(pattern="*.feed_forward", pieces=(read,), stored=stored),))
+    return _placed(whole, (Rule(pattern="*.feed_forward", pieces=(read,), stored=stored),))
 
 
 _PLACES: Final = ("deployment.placement", "deployment.engine_runtimes")

@@ -261,12 +261,14 @@ class Tally:
         moved = self.scale.get(f"pass_{alike}")
         if moved is not None:
             together = maximum(together * moved, ideal_s)
-        bound = dict(sums.get("bound", {}))
-        if "transfer" in bound:
+        bound, basis = dict(sums.get("bound", {})), dict(sums.get("basis", {}))
+        if far:
             computing = total(
                 seconds for lengths in streams.values() for name, seconds in lengths.items() if name in _OWN
             )
-            bound["transfer"] = bound["transfer"] + maximum(device_s - computing, 0.0)
+            behind_s = maximum(device_s - computing, 0.0)
+            for table, name in ((bound, "transfer"), (basis, "datasheet")):
+                table[name] = table.get(name, 0.0) + behind_s
         if "bound" in self.terms:
             bound["host"] = waited_s
         busy: dict[str, list[Quantity]] = {}
@@ -285,7 +287,7 @@ class Tally:
             host_s=host_s,
             bound_s=bound,
             busy_s=_totals(busy),
-            basis_s=sums.get("basis", {}),  # type: ignore[arg-type]
+            basis_s=basis,  # type: ignore[arg-type]
             flops=every * times["flops"],
             bytes_by_tensor={name: every * size for name, size in sums.get("tensor", {}).items()},
             bytes_by_tier={name: every * size for name, size in sums.get("tier", {}).items()},
