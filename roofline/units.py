@@ -82,7 +82,7 @@ def file_key(field: str) -> str:
     return field if suffix is None else field[: -len(suffix) - 1]
 
 
-def parse(text: object, dimension: str) -> float:
+def parse(text: object, dimension: str, *, of: str = "") -> float:
     """Return text such as ``"3.35 TB/s"`` in the SI unit of `dimension`.
 
     Parameters
@@ -91,13 +91,16 @@ def parse(text: object, dimension: str) -> float:
         What stands in the file; anything but text with a unit is refused.
     dimension : str
         A key of `DIMENSIONS`.
+    of : str
+        What the text is given for, which a refusal begins with.
 
     Raises
     ------
     InvalidSpecError
         If it is not text, carries another unit, or is not a finite number >= 0.
     """
-    want = f"want text such as {_EXAMPLES[dimension]!r}"
+    where = f"{of}: " if of else ""
+    want = f"{where}want text such as {_EXAMPLES[dimension]!r}"
     match = _TEXT.fullmatch(text) if isinstance(text, str) and len(text) < 100 else None
     if match is None:
         raise InvalidSpecError(f"{want}, got {_short(text)}")
@@ -106,7 +109,7 @@ def parse(text: object, dimension: str) -> float:
         if unit.endswith(base) and unit[: -len(base)] in _PREFIXES:
             value = float(number.replace("_", "")) * (_PREFIXES[unit[: -len(base)]] * scale)
             if not (0 <= value < math.inf):
-                raise InvalidSpecError(f"want a finite value >= 0, got {_short(text)}")
+                raise InvalidSpecError(f"{where}want a finite value >= 0, got {_short(text)}")
             return value
     raise InvalidSpecError(f"{want}, got {_short(text)}")
 

@@ -23,7 +23,7 @@ from roofline.calibration.microbenchmarks.link_speed import (
     link_tasks,
     peer_link_file,
 )
-from roofline.calibration.microbenchmarks.machine import Machine, device_file, import_torch
+from roofline.calibration.microbenchmarks.machine import Machine, device_file, import_torch, this_machine
 from roofline.calibration.microbenchmarks.measure import (
     Budget,
     Task,
@@ -42,10 +42,10 @@ from roofline.calibration.microbenchmarks.storage_speed import (
     storage_speeds,
     storage_tasks,
 )
-from roofline.catalog.files import read_toml
+from roofline.catalog.files import fold, read_toml
 from roofline.catalog.hardware import load_device
 from roofline.catalog.sourced import validated
-from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError
+from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError, UnknownNameError
 from roofline.graph.formats import format_named
 from roofline.timing.runtime import HostTime, Runtime
 
@@ -56,6 +56,7 @@ __all__ = [
     "calibrate_machine",
     "calibrate_storage",
     "calibrate_table",
+    "machine_name",
 ]
 
 
@@ -142,6 +143,33 @@ class CalibratedStorage:
 
 #: Where a machine is in no catalogue, its file is called that.
 THIS_MACHINE: Final = "this_machine"
+
+
+def machine_name(device: str | None, machine: Machine | None = None) -> str:
+    """Return the catalogue name of a machine: the one given, else its own, else `THIS_MACHINE`.
+
+    Parameters
+    ----------
+    device : str or None
+        A name or alias of the catalogue.
+    machine : Machine, optional
+        The one that is meant; the one this runs on where None.
+
+    Raises
+    ------
+    UnknownNameError
+        If no device is called that.
+    """
+    if device is None or fold(device) == fold(THIS_MACHINE):
+        return (machine or this_machine()).device or THIS_MACHINE
+    try:
+        return load_device(device).name
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            f"--device: {error}; a machine that is in no catalogue goes without it and becomes {THIS_MACHINE}"
+        ) from None
+
+
 #: Kernels before the other kinds of measurements: ceilings, and some products.
 _FIRST_KERNELS: Final = 7
 #: How often a run goes back to points that something slowed.
@@ -183,8 +211,7 @@ def calibrate_machine(
         If the machine is busy, torch is missing, or too little was measured to fit anything.
     """
     torch = import_torch()
-    unknown = device in (None, THIS_MACHINE)
-    name = machine.device or THIS_MACHINE if unknown else load_device(str(device)).name
+    name = machine_name(device, machine)
     budget, busy = Budget(seconds=seconds), refuse_busy(machine, even_if_busy)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -126,7 +126,8 @@ def find(name: str, *sections: str) -> Path:
                     known.append(alias)
                 shown = stem.replace("_", "-")
                 known += [shown, shown.partition("-")[2] or shown]
-    kind = " or ".join(_SINGULAR[section] for section in reversed(sections))
+    *others, last = (_SINGULAR[section] for section in reversed(sections))
+    kind = f"{', '.join(others)} or {last}" if others else last
     raise UnknownNameError(f"no {kind} is called {name!r}{nearest(name, known)}")
 
 

@@ -1,7 +1,7 @@
 """Specification files whose every figure names its source, read into checked values."""
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from roofline.catalog.files import read_toml
 from roofline.errors import FileFormatError, nearest
 from roofline.provenance import Citation, Source
+from roofline.units import file_key
 
 __all__ = ["Sourced", "read_into", "unwrap", "validated"]
 
@@ -98,14 +99,17 @@ def validated(kind: type[T], document: Mapping[str, Any], where: str) -> T:
     try:
         result: T = _adapter(cast(Hashable, kind)).validate_python(document)
     except ValidationError as error:
-        raise FileFormatError("; ".join(_lines(error, where))) from None
+        raise FileFormatError("; ".join(_lines(error, where, kind))) from None
     return result
 
 
-def _lines(error: ValidationError, where: str) -> Iterator[str]:
+def _lines(error: ValidationError, where: str, kind: Any) -> Iterator[str]:
     for problem in error.errors(include_url=False)[:3]:
         place = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "unexpected_keyword_argument":
+            known = [file_key(part.name) for part in fields(kind)] if len(problem["loc"]) == 1 else []
+            message = f"no such key{nearest(place, known)}"
         yield f"{where}: {place}: {message[0].lower()}{message[1:]}" if place else f"{where}: {message}"
 
 

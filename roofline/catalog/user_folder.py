@@ -14,9 +14,11 @@ def user_folder(given: Path | None = None) -> Path:
     Raises
     ------
     InvalidSpecError
-        If neither is there.
+        If neither is there, or what is given is a file.
     """
     if given is not None:
+        if given.exists() and not given.is_dir():
+            raise InvalidSpecError(f"--folder: want a folder, got the file {given}")
         return given
     for part in os.environ.get("ROOFLINE_CATALOG", "").split(os.pathsep):
         if part:

@@ -43,7 +43,12 @@ def run(
         typer.Option(help="Your own catalogue folder. [default: the first of ROOFLINE_CATALOG]"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="What this machine is called in the catalogue.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Catalogue name of this machine, or the device of rows that name none. "
+            "[default: found by its own name; this_machine where it is in no catalogue]",
+            show_default=False,
+        ),
     ] = None,
     engine: Annotated[
         EngineChoice | None, typer.Option(help="Measure on this engine.", show_default=False)
@@ -88,6 +93,15 @@ def run(
     listed = os.environ.get("ROOFLINE_CATALOG", "").split(os.pathsep)
     if str(own) not in listed:
         os.environ["ROOFLINE_CATALOG"] = os.pathsep.join([str(own), *(part for part in listed if part)])
+    measures = from_table is None and storage is None
+    if from_table is not None and storage is not None:
+        raise InvalidSpecError("--from-table and --storage: want one of them")
+    if ranks is not None and not measures:
+        raise InvalidSpecError("--ranks: belongs to measuring kernels, not to --from-table or --storage")
+    if weights is not None and from_table is None:
+        raise InvalidSpecError("--weights: belongs to --from-table")
+    if threads is not None and threads < 1:
+        raise InvalidSpecError(f"--threads: want at least 1, got {threads}")
     if from_table is None and not minutes > 0:
         raise InvalidSpecError(f"--minutes: want more than 0, got {minutes:g}")
     if storage is not None:
@@ -144,13 +158,10 @@ def _measuring() -> Iterator["Told"]:
 
 def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: Format) -> str:
     """Measure storage, write its file, and show rates and fit."""
-    from roofline.calibration.calibrate import THIS_MACHINE, calibrate_storage
-    from roofline.calibration.microbenchmarks.machine import this_machine
-    from roofline.catalog.hardware import load_device
+    from roofline.calibration.calibrate import calibrate_storage, machine_name
     from roofline.cli.tables import quantity, render_table
 
-    unknown = device in (None, THIS_MACHINE)
-    name = this_machine().device or THIS_MACHINE if unknown else load_device(str(device)).name
+    name = machine_name(device)
     with _measuring() as told:
         made = calibrate_storage(stored, own, device=name, seconds=60.0 * minutes, told=told)
     if form is Format.JSON:

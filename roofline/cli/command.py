@@ -4,20 +4,22 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
 
+import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 __all__ = ["Command", "made_lazy"]
 
 
-def _as_is(value: Any, kind: object) -> Any:
-    """Return text and numbers as a parameter of that kind wants them, None for what typer must convert."""
+def _as_is(parameter: Any, ctx: Any, value: Any) -> Any:
+    """Return text and numbers as a parameter wants them, None for what typer must convert."""
+    kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)
     if isinstance(value, Enum) or (kind is str and isinstance(value, str)):
         return value
     if kind is float and isinstance(value, str):
         try:
             return float(value)
         except ValueError:
-            return None
+            raise typer.BadParameter(f"want a number, got {value!r}", ctx=ctx, param=parameter) from None
     return None
 
 
@@ -28,8 +30,7 @@ def _process(parameter: Any, ctx: Any, value: Any, convert: Callable[[], Any]) -
     command that takes settings, and imports 25 ms of modules before the first.
     """
     absent = value in (None, ()) and not parameter.required
-    described = getattr(parameter, "type_descriptor", None)
-    plain = value if absent else _as_is(value, getattr(described, "annotation", None))
+    plain = value if absent else _as_is(parameter, ctx, value)
     if plain is None and not absent:
         return convert()
     return plain if parameter.callback is None else parameter.callback(ctx, parameter, plain)

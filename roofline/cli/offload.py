@@ -60,9 +60,8 @@ def run(
     """
     from roofline.studies.offload_search import chrome_trace, decode_timeline, search_offload
 
-    found = search_offload(
-        given.settings(), budgets=None if budget is None else [parse(text, "bytes") for text in budget]
-    )
+    sizes = None if budget is None else [parse(text, "bytes", of="--budget") for text in budget]
+    found = search_offload(given.settings(), budgets=sizes)
     best = found.best(found.budgets[-1])
     plans = {} if neurons is None else _neuron_plans(found, neurons)
     if trace is not None:

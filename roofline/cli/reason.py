@@ -100,8 +100,8 @@ def run(
         lengths,
         parallel=parallel,
         coverage=None if coverage is None else _coverage(coverage),
-        price=None if price is None else parse(price, "dollars_per_hour"),
-        watts=None if power is None else parse(power, "watts"),
+        price=None if price is None else parse(price, "dollars_per_hour", of="--price"),
+        watts=None if power is None else parse(power, "watts", of="--power"),
         defects=frozenset(defect or ()),
     )
     alone = _alone(scenario, lengths)

@@ -73,6 +73,12 @@ def run(
     the share of measurements inside the 80 % interval. Benchmark loops find small operands in the
     cache; operator rows are predicted that way, unlike a whole model.
     """
+    if check and files:
+        raise InvalidSpecError("--self-check: measures this machine, so want no FILE with it")
+    if threads is not None and not check:
+        raise InvalidSpecError("--threads: belongs to --self-check")
+    if threads is not None and threads < 1:
+        raise InvalidSpecError(f"--threads: want at least 1, got {threads}")
     if check:
         write(_self_check(device, software, threads, form))
         return
@@ -99,14 +105,15 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
     """Run the self-check on the machine calibration named, and show every point."""
     from dataclasses import asdict
 
-    from roofline.calibration.calibrate import THIS_MACHINE
+    from roofline.calibration.calibrate import machine_name
     from roofline.calibration.microbenchmarks.machine import this_machine
     from roofline.calibration.self_check import SLOWED, self_check
     from roofline.cli.tables import quantity, render_table
 
     machine = this_machine()
-    name = device or machine.device or THIS_MACHINE
-    result = self_check(machine, name, software=software or "pytorch", threads=threads)
+    result = self_check(
+        machine, machine_name(device, machine), software=software or "pytorch", threads=threads
+    )
     if form is Format.JSON:
         points = [{**asdict(point), "error": point.error} for point in result.checks]
         return as_json({"device": result.device, "all": asdict(result.score), "points": points})

@@ -47,13 +47,15 @@ def parse_values(key: str, text: str) -> tuple[str | float, ...]:
     values: list[str | float] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _RANGE.fullmatch(part)
-        values += _range(key, part, match) if match else [_value(part)]
+        values += _range(key, part, match) if match else [_value(key, part)]
     if not values:
         raise InvalidSpecError(f"{key}: want values such as 1..256x2 or 512,2048, got {text!r}")
     return tuple(values)
 
 
-def _value(text: str) -> str | float:
+def _value(key: str, text: str) -> str | float:
+    if ".." in text and "/" not in text:
+        raise InvalidSpecError(f"{key}: want a range such as 1..256x2, 1..9+2 or 1..9, got {text!r}")
     return float(text) if re.fullmatch(_NUMBER, text) else text
 
 

@@ -168,8 +168,10 @@ def _number(key: str, value: object) -> Quantity:
     except (TypeError, ValueError):
         raise InvalidSpecError(f"{key}: want a number or a factor such as 'x2', got {value!r}") from None
     least = 1.0 if key in _WORKLOAD and key not in _FROM_ZERO else 0.0
-    if not np.all(np.isfinite(number)) or np.any(np.asarray(number) < least):
-        raise InvalidSpecError(f"{key}: want at least {least:g}, got {value!r}")
+    numbers = np.ravel(number)
+    wrong = numbers[~(np.isfinite(numbers) & (numbers >= least))]
+    if wrong.size:
+        raise InvalidSpecError(f"{key}: want at least {least:g}, got {wrong[0]:g}")
     return number
 
 

@@ -100,6 +100,15 @@ def test_a_folder_stands_for_its_config_file(tmp_path: Path) -> None:
     assert load_model(str(tmp_path)).value.layer_counts() == {"decoder": 2}
 
 
+def test_a_file_in_the_folder_one_works_in_is_called_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    monkeypatch.chdir(tmp_path)
+
+    assert load_model("./config.json").value.name == tmp_path.name
+
+
 def test_formats_and_context_are_those_of_the_file(tmp_path: Path) -> None:
     spec = load_model(written(tmp_path, LLAMA)).value
 

@@ -44,6 +44,8 @@ def test_the_ending_of_the_file_decides_the_form(ending: str, tmp_path: Path) ->
         (("sweep", *PLAIN), "nothing varies"),
         (("sweep", *PLAIN, "--batch", "1,2", "--vary", "bandwith=x1,x2"), "nearest: 'bandwidth'"),
         (("sweep", *PLAIN, "--batch", "9..1"), "never gets from 9 to 1"),
+        (("sweep", *PLAIN, "--batch", "1.."), "batch: want a range such as 1..256x2"),
+        (("sweep", *PLAIN, "--batch", "0..4"), "batch: want at least 1, got 0"),
         (("compare", *PLAIN, "--vary", "batch=1..100"), "use roofline sweep"),
         (("compare", *PLAIN, "--vary", "weights"), "want KEY=VALUES"),
     ],

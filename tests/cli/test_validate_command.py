@@ -53,3 +53,18 @@ def test_a_file_that_is_not_there_is_told_in_one_line(roofline: Callable[[str], 
 
     assert (outcome.status, outcome.out) == (2, "")
     assert "there is no such file" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--self-check rows.csv", "--self-check: measures this machine, so want no FILE with it"),
+        ("rows.csv --threads 2", "--threads: belongs to --self-check"),
+        ("", "want a file of measurements, or --self-check"),
+    ],
+)
+def test_options_that_contradict_are_told(roofline: Callable[[str], Any], arguments: str, told: str) -> None:
+    outcome = roofline(f"roofline validate {arguments}")
+
+    assert (outcome.status, outcome.out) == (2, "")
+    assert told in outcome.err

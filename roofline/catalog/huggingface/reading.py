@@ -42,7 +42,7 @@ def read_config_file(path: Path) -> tuple[Path, ModelSpec, str | None]:
     values = _object(path)
     name, stated = path.stem, None
     if path.name == "config.json":
-        name = path.parent.name
+        name = path.resolve().parent.name
         beside = path.with_name("hf_quant_config.json")
         stated = _object(beside).get("quantization") if beside.is_file() else None
         if stated is not None and not isinstance(stated, dict):
