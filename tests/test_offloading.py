@@ -1,5 +1,6 @@
 """Settings that place a model larger than its memory."""
 
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,20 @@ def test_a_sustained_rate_is_set_on_its_engine_or_memory() -> None:
 
     assert 2.0 < throttled.ttft_s.value / cool.ttft_s.value <= 4.0
     np.testing.assert_allclose(starved.tpot_s.value / cool.tpot_s.value, 2.0, rtol=0.01)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_decode_reads_the_experts_that_enumeration_counts(batch: int) -> None:
+    scenario = make_scenario(MOE, DESKTOP, weights="bf16", batch=batch)
+    block: Any = scenario.deployment.model.layers["decoder"]["experts"]
+    sizes = scenario.deployment.weight_bytes()
+    held = sum(float(size) for _, _, tensor, size in sizes if tensor == "expert_weight")
+
+    found = analyze(scenario).decode.bytes_by_tensor["expert_weight"]
+
+    # Two tokens that pick 8 of 128: the second meets i of the first's with a hypergeometric chance.
+    experts, top_k = int(block.experts), int(block.top_k)
+    ways = [comb(top_k, i) * comb(experts - top_k, top_k - i) for i in range(top_k + 1)]
+    met = sum(i * way for i, way in enumerate(ways)) / comb(experts, top_k)
+    distinct = top_k if batch == 1 else 2 * top_k - met
+    np.testing.assert_allclose(found, held * distinct / experts, rtol=1e-12)

@@ -14,11 +14,11 @@ from roofline.quantity import replace_at
 from roofline.scenario import Scenario
 from roofline.timing.runtime import Runtime
 
-__all__ = ["on_machine"]
+__all__ = ["SYSTEM_BYTES", "on_machine"]
 
 #: What the operating system takes of a memory it shares: a Raspberry Pi 5 of 8 GiB keeps 8.0 GB of
 #: weights that are read in turn, and loses 8.05 GB (rows of its leaderboard).
-_SYSTEM_BYTES: Final = 0.55 * 2.0**30
+SYSTEM_BYTES: Final = 0.55 * 2.0**30
 #: Software whose time to wake the host's processor stands for others'.
 _WAKING: Final = "kt-kernel"
 #: Products per clock of vector instructions for narrow formats over fp32 (AVX-512 FP16, BF16, VNNI).
@@ -50,7 +50,7 @@ def on_machine(
     storage = system.storage if machine.storage is None else load_storage(machine.storage).value
     if not is_card(device):
         if limit is None:
-            reserve = max(scenario.deployment.reserve_fraction, _SYSTEM_BYTES / capacity)
+            reserve = max(scenario.deployment.reserve_fraction, SYSTEM_BYTES / capacity)
             scenario = scenario.replace(deployment=replace(scenario.deployment, reserve_fraction=reserve))
         if device.kind == "cpu":
             device = _sockets(device, machine.sockets or 1.0, policy)

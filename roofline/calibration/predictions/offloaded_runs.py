@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from math import log
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -175,6 +176,9 @@ class OffloadedRuns:
             times = ring_times(cluster, policy, row, member)
         software = member(cluster.members[0].device).deployment.runtime.software
         spread = policy.spread + (_UNKNOWN_HOST if cluster.unknown else 0.0)
+        if policy is CLUSTERED:
+            # Machines that work one after another, or all at once.
+            spread = max(spread, log(len(cluster.members)))
         return times, spread, f"{software}, placed as {policy.name}"
 
     def run(self, row: "pd.Series[Any]") -> OffloadedRun:

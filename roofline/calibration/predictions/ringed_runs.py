@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from roofline.calibration.predictions.offloaded_machines import SYSTEM_BYTES
 from roofline.calibration.predictions.run_times import UNSAID_CONTEXT, Times
 from roofline.catalog.cluster_names import Cluster, Member, cluster_called, link_called
 from roofline.catalog.hardware import load_device, load_link, load_storage
-from roofline.catalog.offload_policies import OffloadPolicy
+from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy
+from roofline.catalog.usual_hosts import USUAL_STORAGE
 from roofline.device_ring import (
     AnalyzedDevice,
     Ring,
@@ -29,14 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["members_of", "ring_times", "tensor_scenario", "with_context"]
 
-#: What the operating system takes of a memory it shares with the model.
-_SYSTEM_BYTES: Final = 0.55 * 2.0**30
 #: The computer beside a card of which nothing is said: a desktop with two channels of DDR4-3200.
 _HOST: Final = "intel_core_i9_14900k"
 _HOST_BYTES: Final = 16.0 * 2.0**30
 _HOST_BYTES_PER_S: Final = 51.2e9
 _HOST_LINK: Final = "pcie_3_x16"
-_STORAGE: Final = "nvme_gen3"
 #: Times that a token passes each machine, of those that divide the layers.
 _ROUNDS: Final = (1, 2, 4, 8)
 
@@ -113,7 +112,7 @@ def ring_times(
         )
         return _times(first, float(prompt), float(token))
 
-    at_once = float(len(cluster.members)) if "not said" in policy.note else 1.0
+    at_once = float(len(cluster.members)) if policy is CLUSTERED else 1.0
     floors = [
         float(best_ring(devices(phase, "ideal", None), layers, rounds=(1,)).compute_s) / at_once
         for phase in ("prefill", "decode")
@@ -169,7 +168,7 @@ def _on_member(scenario: Scenario, member: Member, policy: OffloadPolicy) -> Sce
     system = replace(
         system,
         device=replace_at(device, f"memory.{near}.capacity_bytes", capacity),
-        storage=load_storage(_STORAGE).value if system.storage is None else system.storage,
+        storage=load_storage(USUAL_STORAGE).value if system.storage is None else system.storage,
     )
     if card:
         host = load_device(member.host or _HOST).value
@@ -181,7 +180,7 @@ def _on_member(scenario: Scenario, member: Member, policy: OffloadPolicy) -> Sce
         link = load_link(_HOST_LINK).value if system.host_link is None else system.host_link
         system = replace(system, host=host, host_link=link)
     elif not member.free and policy.memory_share == 1.0:
-        reserve = max(float(deployment.reserve_fraction), _SYSTEM_BYTES / capacity)
+        reserve = max(float(deployment.reserve_fraction), SYSTEM_BYTES / capacity)
         deployment = replace(deployment, reserve_fraction=reserve)
     return scenario.replace(deployment=replace(deployment, system=system))
 
