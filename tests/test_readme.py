@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from roofline.catalog.files import names_in
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
@@ -47,6 +49,19 @@ def test_a_command_prints_what_the_readme_shows(command: str, output: str) -> No
 
 def test_the_readme_shows_commands() -> None:
     assert len(shown()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("README.md", "{devices} devices, {models} models"),
+        ("docs/models.md", "| {models} models of the catalogue"),
+    ],
+)
+def test_pages_state_how_much_the_catalogue_holds(page: str, words: str) -> None:
+    counts = {section: len(names_in(section)) for section in ("devices", "models")}
+
+    assert words.format(**counts) in (README.parent / page).read_text(encoding="utf-8")
 
 
 def test_the_python_of_the_readme_runs() -> None:

@@ -63,7 +63,9 @@ def run(
     ] = None,
     storage: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Measure reads of the storage that holds this folder instead."),
+        typer.Option(
+            metavar="FOLDER", help="Measure reads of the storage that holds this folder, not kernels."
+        ),
     ] = None,
     ranks: Annotated[
         int | None,
@@ -79,10 +81,11 @@ def run(
 ) -> None:
     """Fit profiles to measurements of your own and write them into your catalogue folder.
 
-    Without --from-table, this machine is measured with torch: matrix products, attention, normalisation
-    and the host's time, until the budget ends. Everything measured is kept in a campaign; the same
-    command goes on where it stopped. With --from-table, rows of your own narrow the profile there is;
-    what is too little to tell anything is refused.
+    Without --from-table, this machine is measured with torch until the budget ends: matrix products,
+    attention, normalisation, the host's time, on CUDA the link to the host, between several devices
+    collectives. Everything measured is kept in a campaign; the same command goes on where it stopped.
+    With --storage, reads of a disk are measured instead. With --from-table, rows of your own narrow the
+    profile there is; what is too little to tell anything is refused. docs/calibration.md says more.
     """
     import os
 

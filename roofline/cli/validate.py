@@ -18,6 +18,7 @@ EXAMPLES: Final = """
 roofline validate gemm_times.csv
 roofline validate llama-bench.json --format json
 roofline validate vllm-serve.json --device h100-sxm --weights fp8
+roofline validate silicon_sample.csv
 roofline validate --self-check
 roofline validate tables/*.csv -o predictions.csv --plot predictions.png
 """
@@ -33,7 +34,8 @@ def run(
         list[Path] | None,
         typer.Argument(
             metavar="[FILE...]",
-            help="Tables of operators or whole models, or output of llama-bench, vLLM or AIPerf.",
+            help="Tables of operators or whole models, AIConfigurator's serving table, or output of "
+            "llama-bench, vLLM, SGLang or AIPerf.",
         ),
     ] = None,
     predictions: Annotated[
@@ -72,6 +74,9 @@ def run(
     quantile and time-weighted mean of the size; beside them the median of the datasheet bound, and
     the share of measurements inside the 80 % interval. Benchmark loops find small operands in the
     cache; operator rows are predicted that way, unlike a whole model.
+
+    Columns are in docs/calibration.md. How a loaded server is predicted stands in docs/serving.md, what
+    does not fit in memory in docs/offload.md, several unlike devices (as `roofline ring`) in docs/edge.md.
     """
     if check and files:
         raise InvalidSpecError("--self-check: measures this machine, so want no FILE with it")
