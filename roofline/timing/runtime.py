@@ -134,7 +134,7 @@ class HostTime:
 _CLOSEST: Final = {
     "fp16": "bf16", "fp8_channel": "fp8", "mxfp8": "fp8_block", "mxfp6": "fp8", "fp8_block": "fp8",
     "fp8_static": "fp8", "w4afp8": "int4", "w4a8_mxfp4_mxfp8": "mxfp4",
-    "nvfp4": "mxfp4", "mxfp4": "int4", "int4_g32": "int4", "int4_g64": "int4", "nf4": "int4",
+    "nvfp4": "fp8_block", "mxfp4": "int4", "int4_g32": "int4", "int4_g64": "int4", "nf4": "int4",
 }  # fmt: skip
 #: Joins the format of a cache and that of the operands where these are narrow, as in ``fp8_by_fp8``.
 BY_OPERAND: Final = "_by_"

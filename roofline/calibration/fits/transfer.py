@@ -87,7 +87,8 @@ def lend(
     Matrix products: of consumer parts, the nearest consumer generation; of professional ones, the
     same architecture in the family, failing that all of the maker's, since what is left differs by
     power limit more than by generation; below 16 bits the framework comes before kin, since the pass
-    that quantises and the tiles are its own. Everything else: the
+    that quantises and the tiles are its own; with scales per block, devices with kernels for warp groups
+    borrow nothing from others and fall back on the format without. Everything else: the
     same framework in the family, then any framework, of the nearest architecture in years; between
     the two, attention over a narrow cache takes the framework's own kernel for a 16-bit one. Latent
     attention crosses memory classes, but not between devices that have kernels for warp groups and
@@ -96,6 +97,8 @@ def lend(
     """
     alike = [donor for donor in donors if donor.data.kind == kind and donor.data.device != without]
     pool = [donor for donor in alike if donor.data.format == format]
+    if kind == "gemm" and format in _BLOCK_SCALED and _warp_groups(kin):
+        pool = [donor for donor in pool if _warp_groups(donor.kin)]
     plain = [donor for donor in alike if donor.data.format == "bf16" and donor.kin.family == kin.family]
     maker = kin.family.partition("_")[0] + "_"
     family = [donor for donor in pool if donor.kin.family == kin.family]
@@ -121,6 +124,8 @@ def lend(
     return tuple(next((tier for tier in tiers if tier), []))
 
 
+#: Formats whose products need kernels that know their scales.
+_BLOCK_SCALED: Final = ("fp8_block", "mxfp8", "nvfp4", "w4a8_mxfp4_mxfp8")
 #: Without the instructions that FlashMLA and its like are written for (Hopper's, or Blackwell's with HBM).
 _BEFORE_WARP_GROUPS: Final = ("pascal", "volta", "turing", "ampere")
 

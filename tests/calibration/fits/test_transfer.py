@@ -120,3 +120,12 @@ def test_attention_on_narrow_operands_is_not_lent_by_a_16_bit_kernel():
     lent = lend([own, other], kin=HOPPER, kind=kind, format="fp8_by_fp8", framework="vllm")
 
     assert lent == (other,)
+
+
+def test_products_with_block_scales_stay_among_devices_with_warp_groups():
+    ada, hopper = (donor(kin, kind="gemm", format="nvfp4") for kin in (ADA, HOPPER))
+    blackwell = replace(HOPPER, architecture="blackwell", year=2024)
+
+    assert lend([ada], kin=blackwell, kind="gemm", format="nvfp4", framework="vllm") == ()
+    assert lend([ada, hopper], kin=blackwell, kind="gemm", format="nvfp4", framework="vllm") == (hopper,)
+    assert lend([ada, hopper], kin=AMPERE, kind="gemm", format="nvfp4", framework="vllm") != ()
