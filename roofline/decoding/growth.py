@@ -41,9 +41,11 @@ def _depth_limit(acceptance: Acceptance, depth: int) -> int:
     return depth
 
 
-def best_first(
-    acceptance: Acceptance, *, nodes: int, depth: int, candidates: int = 64
-) -> tuple[SpecTree, NDArray[np.float64]]:
+#: Children of a node that are considered at most.
+_CANDIDATES: Final = 64
+
+
+def best_first(acceptance: Acceptance, *, nodes: int, depth: int) -> tuple[SpecTree, NDArray[np.float64]]:
     """Return the tree of at most `nodes` nodes that is expected to give most tokens.
 
     Returns
@@ -64,7 +66,7 @@ def best_first(
     if not 1 <= nodes <= MAX_NODES or depth < 1:
         raise InvalidSpecError(f"tree: want 1 to {MAX_NODES} nodes and a depth of at least 1")
     depth = _depth_limit(acceptance, depth)
-    rates = [_ranked(acceptance, level, candidates) for level in range(1, depth + 1)]
+    rates = [_ranked(acceptance, level, _CANDIDATES) for level in range(1, depth + 1)]
     parents: list[int] = []
     ranks: list[int] = []
     chances: list[float] = []

@@ -162,7 +162,6 @@ def pointwise(
     flops_per_element: float,
     kind: str = "elementwise",
     weights: tuple[Weight, ...] = (),
-    tensor: str = "activation",
 ) -> Operator:
     """Return an operator that streams `rows` x `columns` elements through vector units.
 
@@ -179,12 +178,13 @@ def pointwise(
     hidden = format_named(terms.precision.hidden)
     stored = terms.precision.of_vectors()
     vectors = total(weight.local(terms.parallelism).stored_bytes(stored, stored) for weight in weights)
+    read = {"activation": terms.activation_bytes(elements * reads)}
     return Operator(
         name=name,
         kind=kind,
         flops=flops_per_element * elements,
-        read={tensor: terms.activation_bytes(elements * reads), **({"weight": vectors} if weights else {})},
-        written={tensor: terms.activation_bytes(elements * writes)},
+        read={**read, "weight": vectors} if weights else read,
+        written={"activation": terms.activation_bytes(elements * writes)},
         shape={"rows": rows, "columns": columns},
         format=hidden.name,
         kernels=where(rows > 0, 1.0, 0.0),

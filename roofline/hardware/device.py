@@ -117,7 +117,6 @@ class Device:
     link: Mapping[str, str] = field(default_factory=dict)
     storage: tuple[str, ...] = ()
     tdp_watts: Watts | None = None
-    idle_watts: Watts | None = None
     price_dollars_per_hour: DollarsPerHour | None = None
 
     def led_by(self, engine: str) -> "Device":

@@ -178,15 +178,19 @@ ANSWERS: Final[Mapping[str, Answer]] = {
 }  # fmt: skip
 
 
-def largest_batch(scenario: Scenario, most: int = 1024) -> Scenario:
-    """Return the scenario at the largest batch that fits in memory, at most that many.
+#: The largest batch that is tried.
+_MOST_SEQUENCES: Final = 1024
+
+
+def largest_batch(scenario: Scenario) -> Scenario:
+    """Return the scenario at the largest batch that fits in memory, 1,024 at most.
 
     Raises
     ------
     InvalidSpecError
         If not even one sequence fits.
     """
-    batches = np.arange(1.0, most + 1.0)
+    batches = np.arange(1.0, _MOST_SEQUENCES + 1.0)
     report = analyze(
         scenario.replace_at("workload.batch_size", batches),
         axes=1,

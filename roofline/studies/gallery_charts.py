@@ -56,9 +56,9 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _diamond(x: float, y: float, colour: str = _THEIRS) -> str:
+def _diamond(x: float, y: float) -> str:
     corners = f"{x:.1f},{y - 5:.1f} {x + 5:.1f},{y:.1f} {x:.1f},{y + 5:.1f} {x - 5:.1f},{y:.1f}"
-    return f'<polygon points="{corners}" fill="{colour}"/>'
+    return f'<polygon points="{corners}" fill="{_THEIRS}"/>'
 
 
 def _dot(x: float, y: float, colour: str = _OURS) -> str:

@@ -21,7 +21,6 @@ __all__ = [
     "best_of",
     "effective_flops",
     "idealized_runtime",
-    "kinetics_flops",
     "largest_samples",
 ]
 
@@ -238,31 +237,3 @@ def idealized_runtime(scenario: Scenario, tokens: float) -> tuple[float, float, 
     alone = scenario.replace_at("workload.batch_size", 1.0).replace_at("workload.samples", 1.0)
     report = analyze(alone.replace_at("workload.output_tokens", tokens), intervals=False, keep_rows=False)
     return float(report.ttft_s.value), float(report.tpot_s.value), float(report.end_to_end_s.value)
-
-
-def kinetics_flops(
-    *,
-    parameters: Quantity,
-    attention_width: Quantity,
-    cache_width: Quantity,
-    prompt: Quantity,
-    generated: Quantity,
-    trials: Quantity,
-    flops_per_byte: float = KINETICS_INTENSITY,
-) -> Quantity:
-    """Return Kinetics' own eFLOPs of a question [FLOP].
-
-    Parameters
-    ----------
-    attention_width, cache_width : Quantity
-        Heads x head width x layers, of queries and of keys.
-
-    Notes
-    -----
-    ``n (2 N D + 2 (2 C + D) D a) + I 2 (2 C + n D) D c`` (cost_model_ntrial.py of
-    Infini-AI-Lab/Kinetics at af7fa57). Two defects are kept here and absent from `effective_flops`:
-    weights are never read, and I is an 8-bit rate beside keys of two bytes, twice the 16-bit ridge.
-    """
-    own = 2.0 * parameters * generated + 2.0 * (2.0 * prompt + generated) * generated * attention_width
-    traffic = 2.0 * (2.0 * prompt + trials * generated) * generated * cache_width
-    return trials * own + flops_per_byte * traffic

@@ -25,8 +25,8 @@ __all__ = ["PRESETS"]
 _ALL: Final = ("prompt", "image", "generated")
 
 
-def _running(share: float, *, filled: bool = False) -> LayerRule:
-    return LayerRule(executed=dict.fromkeys(_ALL, share), fill_skipped=filled)
+def _running(share: float) -> LayerRule:
+    return LayerRule(executed=dict.fromkeys(_ALL, share))
 
 
 def _routed(scenario: Scenario, *, sparsity: Setting, first: float) -> Scenario:

@@ -81,21 +81,19 @@ def assembled(
     layers: Sequence[Blocks],
     *,
     head: Head,
-    hidden_size: int | None = None,
     embedding: Embedding | None = None,
     norm: Normalization | None,
-    context_tokens: int | None = None,
 ) -> ModelSpec:
     """Return the model of `layers`, one per depth, closed by `norm`."""
     named, order = arranged(layers)
     context = config.optional_count("max_position_embeddings", most=10**9)
     return ModelSpec(
         name="",
-        hidden_size=float(config.count("hidden_size") if hidden_size is None else hidden_size),
+        hidden_size=float(config.count("hidden_size")),
         layers=named,
         order=order,
         embedding=embedding or Embedding(vocabulary_size=head.vocabulary_size),
         head=head,
         final_norm={} if norm is None else {"norm": norm},
-        context_tokens=float((context or 0) if context_tokens is None else context_tokens),
+        context_tokens=float(context or 0),
     )

@@ -223,10 +223,10 @@ def read_falcon_h1(config: Config) -> ModelSpec:
     return assembled(config, layers, head=head_of(config, tied=False), norm=_NORM)
 
 
-def _linear_layers(config: Config, period: int | None = 4) -> list[bool]:
-    """Return which layers are linear: those ``layer_types`` names, else all but every `period`-th."""
+def _linear_layers(config: Config) -> list[bool]:
+    """Return which layers are linear: those ``layer_types`` names, else all but every fourth, or n-th."""
     layers = depth(config)
-    interval = config.count("full_attention_interval", default=period or 4)
+    interval = config.count("full_attention_interval", default=4)
     kinds = config.words("layer_types", layers, ("linear_attention", "full_attention"))
     if kinds is not None:
         return [kind == "linear_attention" for kind in kinds]
