@@ -143,7 +143,7 @@ def sweep(
     for name in wanted:
         values = tables[name].reshape(-1)
         frame[name] = (
-            pandas.Categorical.from_codes(values, list(BOUNDS)) if name in _BOUND_COLUMNS else values
+            pandas.Categorical.from_codes(values, pandas.Index(BOUNDS)) if name in _BOUND_COLUMNS else values
         )
     return pandas.DataFrame(frame, copy=False)
 
