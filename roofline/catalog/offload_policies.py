@@ -127,8 +127,7 @@ POLICIES: Final = (
         numa_aware=True,
         spread=0.3,
         source="kvcache-ai/ktransformers, doc/en/DeepseekR1_V3_tutorial.md: routed experts on the "
-        "processor, "
-        "attention and shared experts on the card",
+        "processor, attention and shared experts on the card",
     ),
     OffloadPolicy(
         name="fiddler",
@@ -176,9 +175,9 @@ POLICIES: Final = (
         unpacked_bytes=13.0,
         spread=1.2,
         eager=True,
-        source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, section 5: weights and caches in groups "
-        "of 4 bits, which only the card unpacks; flexgen/compression.py, decompress: shift, mask, two "
-        "copies, division and addition in place",
+        source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, section 5: weights and caches in groups of 4 "
+        "bits, which only the card unpacks; flexgen/compression.py, decompress: shift, mask, two copies, "
+        "division and addition in place",
         note="of a packed byte shift and mask move 2 B each, their copies 3 B each, so 5 B an element; "
         "division and addition 4 B each",
     ),
@@ -194,9 +193,8 @@ POLICIES: Final = (
         host_attention=True,
         spread=0.7,
         eager=True,
-        source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, sections 4 and 6: weights by share over "
-        "card, host "
-        "and disk, caches with the host, which attends; a block of batches per fetch",
+        source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, sections 4 and 6: weights by share over card, "
+        "host and disk, caches with the host, which attends; a block of batches per fetch",
         note="shares by capacity, as its policy search gives where throughput is the goal",
     ),
     OffloadPolicy(
@@ -209,9 +207,8 @@ POLICIES: Final = (
         all_experts=True,
         keeps_none=True,
         eager=True,
-        source="DeepSpeed ZeRO-Inference, Aminabadi et al. 2022, arXiv:2207.00032, section 6: all "
-        "weights in host "
-        "memory or on disk, the next layer prefetched",
+        source="DeepSpeed ZeRO-Inference, Aminabadi et al. 2022, arXiv:2207.00032, section 6: all weights "
+        "in host memory or on disk, the next layer prefetched",
         note="link_share fitted on OPT-30B in FlexGen's README, checked on OPT-6.7B; experts as accelerate",
     ),
     OffloadPolicy(
@@ -222,8 +219,8 @@ POLICIES: Final = (
         link_share=_PAGEABLE,
         all_experts=True,
         eager=True,
-        source="Hugging Face Accelerate, big model inference: device_map auto fills card, then host, "
-        "then disk; a hook copies a module before it runs, and transformers' mixtures of experts "
+        source="Hugging Face Accelerate, big model inference: device_map auto fills card, then host, then "
+        "disk; a hook copies a module before it runs, and transformers' mixtures of experts "
         "(modeling_mixtral.py) run every expert in a loop, one without tokens too",
     ),
     OffloadPolicy(
@@ -254,8 +251,7 @@ POLICIES: Final = (
         prefetched=0.5,
         spread=0.9,
         source="PowerInfer-2, Xue et al. 2024, arXiv:2406.06282: hot neurons in memory, cold ones from "
-        "flash, "
-        "reading beside computing",
+        "flash, reading beside computing",
         note="the share read beside computing is an estimate: half",
     ),
     OffloadPolicy(
@@ -268,8 +264,8 @@ POLICIES: Final = (
         joined_by="wifi_6",
         memory_share=_AT_HOME,
         spread=1.2,
-        source="prima.cpp, Li et al. 2025, arXiv:2504.08791: layers in windows around a ring of "
-        "devices, mapped from file and prefetched; the split solves for the least time of a token",
+        source="prima.cpp, Li et al. 2025, arXiv:2504.08791: layers in windows around a ring of devices, "
+        "mapped from file and prefetched; the split solves for the least time of a token",
         note="free memory of computers at home is an estimate",
     ),
     OffloadPolicy(
@@ -321,9 +317,8 @@ POLICIES: Final = (
         runs_as="llama.cpp",
         reserved_tokens=4096.0,
         spread=0.7,
-        source="ggml-org/llama.cpp: --n-gpu-layers computes the other layers on the processor; weights "
-        "are mapped "
-        "from the file; a context of 4,096 tokens unless said",
+        source="ggml-org/llama.cpp: --n-gpu-layers computes the other layers on the processor; weights are "
+        "mapped from the file; a context of 4,096 tokens unless said",
     ),
     OffloadPolicy(
         name="vllm",
@@ -333,8 +328,8 @@ POLICIES: Final = (
         link_share=_PINNED,
         prefetched=0.0,
         spread=0.7,
-        source="vLLM, engine arguments: cpu_offload_gb reads weights from host memory during the "
-        "forward pass",
+        source="vLLM, engine arguments: cpu_offload_gb reads weights from host memory during the forward "
+        "pass",
     ),
     OffloadPolicy(
         name="mobile",
