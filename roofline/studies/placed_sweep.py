@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from roofline.errors import optional
 from roofline.offload_settings import OFFLOADING
 from roofline.settings import Settings
 from roofline.studies.sweep import Phases, sweep
@@ -56,8 +57,8 @@ def sweep_placed(
     What leaves the near memory depends on sizes, so a limit, batch or format is no factor on arrays: each
     point costs an analysis.
     """
-    import pandas
-
+    with optional("a sweep's table", extra="sweep"):
+        import pandas
     outer, inner = placed_settings({key: tuple(values) for key, values in axes.items()})
     frames = []
     for chosen in itertools.product(*([(key, value) for value in values] for key, values in outer.items())):
