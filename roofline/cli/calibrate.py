@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from roofline.cli.output import Format, FormatOption, as_json, write
-from roofline.errors import InvalidSpecError
+from roofline.errors import InvalidSpecError, optional
 
 if TYPE_CHECKING:
     from roofline.calibration.calibrate import Calibrated, CalibratedStorage
@@ -112,7 +112,8 @@ def run(
         return
     if from_table is not None:
         said = {"device": device, "quant": weights}
-        made = calibrate_table(from_table, own, {key: text for key, text in said.items() if text})
+        with optional("fitting", extra="calibrate"):
+            made = calibrate_table(from_table, own, {key: text for key, text in said.items() if text})
     else:
         from roofline.calibration.microbenchmarks.machine import this_machine
 

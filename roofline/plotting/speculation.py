@@ -75,6 +75,7 @@ def draw_tree(parents: Sequence[int], ax: "Axes") -> "Axes":
         )
     ax.plot([depth[node] for node in order], [height[node] for node in order], "o", color="C0", markersize=3)
     ax.set(xlabel="depth (tokens)", yticks=[])
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.spines["left"].set_visible(False)
     return ax
 

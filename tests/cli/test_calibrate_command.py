@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,27 @@ def test_speeds_without_a_format_take_the_one_given(roofline: Callable[[str], An
 @pytest.mark.parametrize("name", [None, "this_machine", "this-machine"])
 def test_a_machine_in_no_catalogue_has_one_name(name: str | None) -> None:
     assert machine_name(name, _MACHINE) == THIS_MACHINE
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "told"),
+    [
+        ("scipy", "calibrate --from-table", "wants scipy: pip install 'roofline-tool[calibrate]'"),
+        ("pandas", "validate", "wants pandas: pip install 'roofline-tool[validate]'"),
+    ],
+)
+def test_a_missing_package_is_told_with_its_extra(
+    roofline: Callable[[str], Any],
+    table: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    arguments: str,
+    told: str,
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    outcome = roofline(f"roofline {arguments} {table}")
+
+    assert (outcome.status, outcome.out) == (2, "")
+    assert told in outcome.err
