@@ -14,6 +14,7 @@ from roofline.calibration.measurements.measured_files import MeasuredFile, read_
 from roofline.calibration.predictions.whole_model_predictions import (
     one_pass,
     predict_whole_models,
+    runtimes,
     whole_model_groups,
 )
 from roofline.catalog.files import read_toml
@@ -188,7 +189,7 @@ def read_passes(folder: Path, campaign: Path) -> list[Passes]:
             file = read_measured_file(folder / f"{name}.csv")
             tables[name] = file, predict_whole_models(file).skipped == ""
         file, free = tables[name]
-        own = free & file.column("runtime").str.startswith(part["runtime"]).to_numpy()
+        own = free & runtimes(file).str.startswith(part["runtime"]).to_numpy()
         if "rows" in part:
             own &= file.column("device").isin(part["rows"]).to_numpy()
         if "models" in part:

@@ -35,7 +35,7 @@ from roofline.serving import Load, Pools, Served, busiest, loaded
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["iteration_s", "one_pass", "predict_whole_models", "whole_model_groups"]
+__all__ = ["iteration_s", "one_pass", "predict_whole_models", "runtimes", "whole_model_groups"]
 
 Array = NDArray[np.float64]
 
@@ -135,6 +135,7 @@ def _table(file: MeasuredFile) -> "pd.DataFrame":
 
     names = ("device", "model", "quant", "runtime", "parallelism", "metric", "unit", "phase", "note")
     table = pd.DataFrame({name: file.column(name) for name in (*names, *_SIZES)})
+    table["runtime"] = runtimes(file)
     for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
         table[name] = pd.to_numeric(file.column(name).str.removeprefix("<="), errors="coerce")
     table["metric"], table["phase"] = table["metric"].str.casefold(), table["phase"].str.casefold()
@@ -143,6 +144,25 @@ def _table(file: MeasuredFile) -> "pd.DataFrame":
     table["value_number"] = pd.to_numeric(file.column("value"), errors="coerce")
     table["unit_size"] = _units(table)
     return table
+
+
+#: Folder in the path of a result -> the runtime that wrote it, whatever a collector's column says.
+_WRITTEN_BY: Final = {"/mlx/": "mlx"}
+
+
+def runtimes(file: MeasuredFile) -> "pd.Series[str]":
+    """Return the runtime of each row of a whole-model table.
+
+    Notes
+    -----
+    The path of a result tells more than a collector's label: mac-llm-bench keeps runs of MLX in a folder
+    ``mlx``, and tables made of it call all of its runs llama.cpp.
+    """
+    stated, source = file.column("runtime"), file.column("source")
+    for folder, name in _WRITTEN_BY.items():
+        unsaid = source.str.contains(folder, regex=False) & ~stated.str.casefold().str.contains(name)
+        stated = stated.mask(unsaid, name)
+    return stated
 
 
 def _groups(table: "pd.DataFrame") -> Iterator["pd.DataFrame"]:

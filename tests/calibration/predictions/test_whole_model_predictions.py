@@ -6,7 +6,7 @@ import pytest
 from roofline.api import analyze
 from roofline.calibration.measurements.measured_files import read_measured_file
 from roofline.calibration.predictions.parallelism_names import degrees_of
-from roofline.calibration.predictions.whole_model_predictions import whole_model_groups
+from roofline.calibration.predictions.whole_model_predictions import runtimes, whole_model_groups
 from roofline.calibration.validate import Validation, validate
 from roofline.errors import InvalidSpecError
 
@@ -110,6 +110,18 @@ def test_software_without_a_profile_widens_the_default_ones_interval(tmp_path: P
     own, foreign = (np.log(both["high"] / both["predicted"])[index] for index in (0, 1))
 
     np.testing.assert_allclose(foreign, np.hypot(own, 0.32), rtol=1e-9)
+
+
+def test_the_path_of_a_result_tells_its_runtime(tmp_path: Path) -> None:
+    path = tmp_path / "speeds.csv"
+    sources = ("results/raw/mlx/a.json", "results/raw/gguf/a.json", "results/raw/mlx/b.json")
+    labels = ("llama.cpp unknown", "llama.cpp unknown", "mlx-lm 0.31.2")
+    rows = [
+        f"{_DECODE.replace('vLLM', label)},{source}" for label, source in zip(labels, sources, strict=True)
+    ]
+    path.write_text("\n".join((f"{_HEADER},source", *rows)) + "\n")
+
+    assert [*runtimes(read_measured_file(path))] == ["mlx", "llama.cpp unknown", "mlx-lm 0.31.2"]
 
 
 def test_rows_that_exceed_the_memory_are_in_no_group(tmp_path: Path) -> None:
