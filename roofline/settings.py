@@ -1,7 +1,7 @@
 """The keys a user sets, on the command line, in a scenario file or as keyword arguments alike."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -163,7 +163,6 @@ class Settings(OffloadSettings):
             )
         device = system.value.device
         runtime = self._runtime(system.name if system.value.name == device.name else device.name)
-        assumptions = [*model.assumptions]
         spec, precision = self._formats(model.value)
         deployment = Deployment(
             model=spec,
@@ -174,28 +173,27 @@ class Settings(OffloadSettings):
             policy=self._policy(runtime),
             microbatches=int(max(1.0, min(float(parallelism.pipeline), self.batch * self.samples))),
         )
-        assumptions.append(f"{deployment.reserve_fraction:.0%} of each device's memory is kept in reserve")
-        assumptions.append("every request of the batch arrives at once; no queueing")
-        if self.format_rule:
-            assumptions.append(RULED + ", ".join(self.format_rule))
-        if str(self.accept).startswith(CURVE):
-            assumptions.append(
-                f"tokens per iteration are those of {self.accept} at a batch of {self.batch:g}"
-            )
-        if runtime.software == "datasheet":
-            assumptions.append(f"no runtime profile for {device.name}: times are datasheet bounds")
-        workload = self._workload(spec)
         scenario = Scenario(
             deployment=deployment,
-            workload=workload,
+            workload=self._workload(spec),
             decoding=self._decoding(deployment),
             citations=(*model.citations, *system.citations),
-            assumptions=tuple(assumptions),
+            assumptions=(*model.assumptions, *self._assumptions(deployment)),
         )
         scenario = self._with_machine(self._linked(scenario))
         for path, text in self.set.items():
             scenario = set_value(scenario, path, text)
         return self._with_techniques(self._offloaded(scenario))
+
+    def _assumptions(self, deployment: Deployment) -> Iterator[str]:
+        yield f"{deployment.reserve_fraction:.0%} of each device's memory is kept in reserve"
+        yield "every request of the batch arrives at once; no queueing"
+        if self.format_rule:
+            yield RULED + ", ".join(self.format_rule)
+        if str(self.accept).startswith(CURVE):
+            yield f"tokens per iteration are those of {self.accept} at a batch of {self.batch:g}"
+        if deployment.runtime.software == "datasheet":
+            yield f"no runtime profile for {deployment.system.device.name}: times are datasheet bounds"
 
     def _linked(self, scenario: Scenario) -> Scenario:
         if self.link is None:
