@@ -43,6 +43,8 @@ def draw_parts(parts: Mapping[str, float], ax: "Axes", *, plain_s: float) -> "Ax
 
 def draw_tree(parents: Sequence[int], ax: "Axes") -> "Axes":
     """Draw a tree, the last accepted token on the left, candidates in order downwards."""
+    from matplotlib.ticker import MaxNLocator
+
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parents):
         children.setdefault(parent, []).append(node)
@@ -75,7 +77,7 @@ def draw_tree(parents: Sequence[int], ax: "Axes") -> "Axes":
         )
     ax.plot([depth[node] for node in order], [height[node] for node in order], "o", color="C0", markersize=3)
     ax.set(xlabel="depth (tokens)", yticks=[])
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines["left"].set_visible(False)
     return ax
 
