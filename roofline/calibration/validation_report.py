@@ -186,9 +186,8 @@ _WHY: Final = """## Where it is bad, and why
 
 - **Software that is not in a profile.** A profile is of one version; the same shape differs 9-22 % between
   versions and 34-41 % between frameworks.
-- **Prefill of llama.cpp.** Its kernels changed by a factor of two from 2023 to 2025, and a generation's
-  share of the peak is learned from few devices: where none of it was timed (Apple's M5 from M1 and M3), the
-  error is a factor of two to three.
+- **Prefill of llama.cpp.** Its kernels changed by a factor of two from 2023 to 2025, and some builds use
+  matrix units that others leave idle (Apple's M5: a factor of two to three).
 - **Processors.** Shares of the bandwidth run from 0.3 (many cores, old parts) to 0.95 (few fast ones), and
   nothing in a datasheet tells which.
 - **Time to first token under load** depends on arrival and scheduling. Validation takes a closed loop of
