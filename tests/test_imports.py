@@ -16,7 +16,7 @@ PLAIN = ("analyze", "llama-3.1-8b", "h100-sxm", "--batch", "8")
 
 #: What belongs to other commands, models or ways of decoding.
 UNUSED = (
-    *("torch", "pandas", "matplotlib", "scipy", "pyarrow", "rich", "tomli_w"),
+    *("torch", "pandas", "matplotlib", "scipy", "pyarrow", "rich", "tomli_w", "typer._adapters"),
     *("roofline.scenario_file", "roofline.speculation", "roofline.offloading", "roofline.timing.offloading"),
     *("roofline.techniques", "roofline.studies", "roofline.plotting", "roofline.notebook"),
     *("roofline.decoding.speculative", "roofline.decoding.drafters", "roofline.decoding.macro_step"),
