@@ -116,6 +116,9 @@ def _check(keys: OffloadSettings) -> None:
         raise InvalidSpecError(f"{given[0]} wants offload_mode cache, not {keys.offload_mode}")
     if given and keys.offload is None:
         raise InvalidSpecError(f"{given[0]} wants offload, the tier that misses come from")
+    for name in ("io_block", "io_depth", "prefetch"):
+        if keys.offload is None and getattr(keys, name) is not None:
+            raise InvalidSpecError(f"{name} wants offload, the tier that is read")
 
 
 def _limited(scenario: Scenario, keys: OffloadSettings) -> Scenario:

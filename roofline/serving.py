@@ -306,7 +306,7 @@ def serve(scenario: Scenario, concurrency: Array) -> Served:
     """
     workload = scenario.workload
     if np.any(~(concurrency >= 1.0)):
-        raise InvalidSpecError(f"concurrency: want at least 1, got {concurrency.tolist()}")
+        raise InvalidSpecError(f"concurrency: want at least 1, got {np.min(concurrency):g}")
     if workload.context_tokens is not None:
         raise InvalidSpecError("a server has prompts and outputs: give --prompt and --output, not --context")
     if workload.samples != 1.0 or scenario.decoding.kind != "autoregressive":
