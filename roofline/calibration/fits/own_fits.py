@@ -24,7 +24,8 @@ from roofline.calibration.fits.fitting import (
 )
 from roofline.calibration.fits.profile_files import profile_text
 from roofline.calibration.measurements.measured_files import MeasuredFile, latency_column
-from roofline.calibration.measurements.operator_tables import Kernels, Measurements, completed, describe
+from roofline.calibration.measurements.operator_kinds import Kernels, describe
+from roofline.calibration.measurements.operator_tables import Measurements, completed
 from roofline.calibration.predictions.operator_predictions import (
     operator_table,
     predict_operators,

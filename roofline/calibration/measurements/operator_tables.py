@@ -4,7 +4,7 @@ A table is one CSV per device and a ``sources.csv``; their columns are listed in
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,13 +13,20 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.calibration.measurements import measured_work
+from roofline.calibration.measurements.measured_work import SKEW
+from roofline.calibration.measurements.operator_kinds import (
+    FORMATS,
+    KINDS,
+    NARROW_BITS,
+    NUMERIC,
+    PLANES,
+    describe,
+)
 from roofline.catalog.files import find
-from roofline.catalog.hardware import load_device, load_link
+from roofline.catalog.hardware import load_device
 from roofline.errors import InvalidSpecError, UnknownNameError
 from roofline.graph.formats import format_named
 from roofline.hardware.device import Device
-from roofline.timing.cost import arithmetic
 from roofline.timing.forms import Ceilings, Work
 from roofline.timing.runtime import BY_OPERAND
 
@@ -27,13 +34,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "PLANES",
-    "ROTATED",
-    "Kernels",
     "Measurements",
     "beside_the_kernel",
     "completed",
-    "describe",
     "operator_of",
     "read_tables",
     "software_of",
@@ -98,157 +101,6 @@ class Measurements:
             shape={key: part(value) for key, value in self.work.shape.items()},
         )
         return replace(self, work=work, times_s=self.times_s[keep], family=self.family[keep])
-
-
-def _ceilings(device: Device, operand: str, link: bool) -> Ceilings:
-    engine = next(iter(device.engine.values()))
-    bandwidth = next(iter(device.memory.values())).bandwidth_bytes_per_s
-    if link:
-        if not device.link:
-            raise InvalidSpecError(f"{device.name}: no link is known")
-        use = "peer" if "peer" in device.link else "host"
-        bandwidth = load_link(device.link[use]).value.bandwidth_bytes_per_s
-    return Ceilings(
-        flops_per_s=arithmetic(engine, operand)[1],
-        bytes_per_s=bandwidth,
-        units=engine.units,
-        cache_bytes=engine.cache_bytes,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kind:
-    name: str
-    work: Callable[[measured_work.Columns, float, float], Work]
-    family: tuple[str, ...]
-    by_kernel: bool = False
-    cached: bool = False
-    link: bool = False
-    every_format: bool = False
-    resembles: str = ""
-
-
-_SHAPE: Final = ("batch", "heads", "kv_heads", "head_dim")
-_KINDS: Final[dict[str, _Kind]] = {
-    "gemm": _Kind(name="gemm", work=measured_work.gemm, family=("n", "k")),
-    "attention_decode": _Kind(
-        name="attention_decode", work=measured_work.attention, family=_SHAPE, by_kernel=True, cached=True
-    ),
-    "attention_prefill": _Kind(
-        name="attention_prefill", work=measured_work.attention, family=_SHAPE, by_kernel=True, cached=True
-    ),
-    "mla_decode": _Kind(
-        name="latent_attention_decode",
-        work=measured_work.latent_decode,
-        family=("heads", "batch"),
-        cached=True,
-    ),
-    "mla_prefill": _Kind(
-        name="latent_attention_prefill",
-        work=measured_work.latent_prefill,
-        family=("heads", "batch"),
-        cached=True,
-    ),
-    "gemm_grouped": _Kind(
-        name="grouped_gemm",
-        work=measured_work.grouped,
-        family=("n", "k", "experts", "topk", "tp", "ep"),
-        by_kernel=True,
-    ),
-    "allreduce": _Kind(
-        name="all_reduce",
-        work=measured_work.collective(2.0),
-        family=("bytes",),
-        by_kernel=True,
-        link=True,
-        every_format=True,
-    ),
-    "allgather": _Kind(
-        name="all_gather", work=measured_work.collective(1.0), family=("bytes",), link=True, every_format=True
-    ),
-    "reducescatter": _Kind(
-        name="reduce_scatter",
-        work=measured_work.collective(1.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-    ),
-    # DeepEP's kernels for few tokens: each rank sends its tokens to the experts that others hold.
-    "moe_dispatch": _Kind(
-        name="expert_dispatch",
-        work=measured_work.collective(1.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-        resembles="all_to_all",
-    ),
-    "moe_combine": _Kind(
-        name="expert_combine",
-        work=measured_work.collective(1.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-        resembles="all_to_all",
-    ),
-    "alltoall": _Kind(
-        name="all_to_all", work=measured_work.collective(1.0), family=("bytes",), link=True, every_format=True
-    ),
-    "sendrecv": _Kind(
-        name="send_receive",
-        work=measured_work.collective(2.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-    ),
-    "norm": _Kind(name="norm", work=measured_work.rowwise, family=("m", "n"), every_format=True),
-    "elementwise": _Kind(
-        name="elementwise", work=measured_work.rowwise, family=("m", "n"), every_format=True
-    ),
-    # Of two operands: runtimes fuse it into the normalisation, so no model's prediction uses it.
-    "add": _Kind(
-        name="addition",
-        work=measured_work.rowwise,
-        family=("m", "n"),
-        every_format=True,
-        resembles="elementwise",
-    ),
-    **dict.fromkeys(
-        ("copy", "read"),
-        _Kind(name="elementwise", work=measured_work.rowwise, family=("m", "n"), every_format=True),
-    ),
-    "quantize": _Kind(
-        name="quantise", work=measured_work.rowwise, family=("m", "n"), resembles="elementwise"
-    ),
-    # Few tables have these; elsewhere they run on the fit of what they resemble.
-    "bmm": _Kind(
-        name="batched_gemm", work=measured_work.batched, family=("n", "k", "batch"), resembles="gemm"
-    ),
-    "attention_encoder": _Kind(
-        name="encoder_attention",
-        work=measured_work.encoder,
-        family=_SHAPE,
-        cached=True,
-        resembles="attention_prefill",
-    ),
-}
-
-#: Label of a format in the tables -> ours; labels not listed here are not fitted.
-_FORMATS: Final = {
-    "bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "sq": "int8",
-    "int8_wo": "int8_wo", "int4_wo": "int4", "nvfp4": "nvfp4", "w4a16_mxfp4": "mxfp4", "fp32": "fp32",
-    "fp8_channel": "fp8_channel", "fp8_static": "fp8_static", "w4afp8": "w4afp8",
-    "w4a8_mxfp4_mxfp8": "w4a8_mxfp4_mxfp8",
-}  # fmt: skip
-_WEIGHT_ONLY: Final = ("int8_wo", "int4", "mxfp4")
-#: Operands of attention of up to that width are multiplied as such; the key of its fit names them too.
-_NARROW_BITS: Final = 8.0
-
-#: What a table says of operands that were used in turn, more of them than a cache holds.
-ROTATED: Final = "rotated"
-
-#: Planes of the hidden state that a pass moves, by the table's label: read and written; a quantisation
-#: to 8 bits reads one of 16.
-PLANES: Final = {"norm": 2.0, "elementwise": 3.0, "add": 3.0, "quantize": 3.0, "copy": 2.0, "read": 1.0}
 
 
 _OF_EXPERTS: Final = ("moe_dispatch", "moe_combine")
@@ -338,22 +190,16 @@ def _version_text(text: str) -> str:
     return match[0] if match else ""
 
 
-_NUMERIC: Final = (
-    "m", "n", "k", "batch", "heads", "kv_heads", "head_dim", "q_len", "kv_len", "window", "world",
-    "bytes", "experts", "topk", "tp", "ep",
-)  # fmt: skip
-
-
 def completed(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return a table with every column that `describe` reads, empty ones where it has none."""
     table = table.copy()
-    for name in _NUMERIC:
+    for name in NUMERIC:
         if name not in table:
             table[name] = np.nan
     for name in ("kv_dtype", "kernel", "dist", "qc", "operands"):
         table[name] = table[name].fillna("").astype(str) if name in table else ""
     return table.assign(
-        skew=table["dist"].map(measured_work.SKEW).fillna(0.0),
+        skew=table["dist"].map(SKEW).fillna(0.0),
         matrices=np.where(table["kernel"].str.contains("nongated"), 2.0, 3.0),
         planes=table["op"].map(PLANES),
         window=table["window"].fillna(0.0),
@@ -365,7 +211,7 @@ def _load(folder: Path, path: Path, sources: "pd.DataFrame") -> "pd.DataFrame":
 
     table = _kept(completed(pd.read_csv(path, low_memory=False).merge(sources, on="src_id")))
     table = table.assign(op=operator_of(table["op"], table["kernel"]))
-    table = table[table["op"].isin(list(_KINDS)) & table["dtype"].isin(list(_FORMATS))]
+    table = table[table["op"].isin(list(KINDS)) & table["dtype"].isin(list(FORMATS))]
     table = table.assign(
         software=table["software"].map(software_of),
         origin=table["source"] + "@" + table["source_commit"].str.slice(0, 7),
@@ -396,71 +242,12 @@ def _by_channel(table: "pd.DataFrame") -> "pd.DataFrame":
     return rows.assign(dtype="fp8_channel")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Kernels:
-    """Kernels of one kind and format: what they do, and the ceilings they run under.
-
-    Parameters
-    ----------
-    engine : str
-        What sort of engine ran them.
-    resembles : str
-        Kind whose fit serves where this kind has none; empty for none.
-    """
-
-    kind: str
-    format: str
-    engine: str
-    work: Work
-    ceilings: Ceilings
-    resembles: str
-
-
-def describe(device: Device, op: str, dtype: str, kv_dtype: str, table: "pd.DataFrame") -> Kernels:
-    """Return what the rows of one operator and format did; `table` comes from `completed`.
-
-    Raises
-    ------
-    InvalidSpecError
-        If there is no such operator, or the engine has no arithmetic for the format.
-    UnknownNameError
-        If there is no such format.
-    """
-    if op not in _KINDS:
-        raise InvalidSpecError(f"no operator {op!r} is predicted")
-    kind = _KINDS[op]
-    weights = format_named("bf16" if kind.link else _FORMATS.get(dtype, dtype))
-    cache = format_named(_FORMATS.get(kv_dtype, "bf16"))
-    held = cache if kind.cached else weights
-    narrow = (
-        weights.operand
-        and weights.name not in _WEIGHT_ONLY
-        and (not kind.cached or weights.bits <= _NARROW_BITS)
-    )
-    operand = weights.operand if narrow else "bf16"
-    fed = format_named(weights.inputs) if weights.inputs else weights
-    fed_bits = 16.0 if weights.name in _WEIGHT_ONLY else fed.bits
-    label = held.name + (f"{BY_OPERAND}{operand}" if kind.cached and narrow else "")
-    column = {name: table[name].to_numpy(float) for name in (*_NUMERIC, "skew", "matrices", "planes")}
-    ceilings = _ceilings(device, operand, kind.link)
-    if (table["operands"] == ROTATED).all():
-        ceilings = replace(ceilings, cache_bytes=0.0)
-    return Kernels(
-        kind=kind.name,
-        format="*" if kind.every_format else label,
-        engine=next(iter(device.engine.values())).kind,
-        work=kind.work(column, held.bits, fed_bits),
-        ceilings=ceilings,
-        resembles=kind.resembles,
-    )
-
-
 def _measured(device_name: str, device: Device, table: "pd.DataFrame") -> Measurements | None:
     first = table.iloc[0]
-    kind, dtype = _KINDS[str(first["op"])], str(first["dtype"])
+    kind, dtype = KINDS[str(first["op"])], str(first["dtype"])
     fewest = _FEWEST_COLLECTIVES if kind.link else _FEWEST_ROWS
     launch_bound = kind.name != "grouped_gemm" and table["latency_us"].min() > _LAUNCH_BOUND_US
-    if len(table) < fewest or (launch_bound and _FORMATS[dtype] != "fp32"):
+    if len(table) < fewest or (launch_bound and FORMATS[dtype] != "fp32"):
         return None
     if len(table) > _MOST_ROWS:
         table = table.sample(_MOST_ROWS, random_state=0)
@@ -500,14 +287,14 @@ def _groups(table: "pd.DataFrame", age: Age) -> Iterator["pd.DataFrame"]:
     """
     chosen: dict[tuple[str, ...], tuple[bool, int, pd.DataFrame]] = {}
     for (op, software, dtype, cache), rows in table.groupby(["op", "software", "dtype", "kv_dtype"]):
-        kind = _KINDS[str(op)]
+        kind = KINDS[str(op)]
         part = _most_used(rows) if kind.by_kernel else rows
-        label = _FORMATS[str(dtype)]
-        held = "*" if kind.every_format else _FORMATS.get(str(cache), "bf16") if kind.cached else label
+        label = FORMATS[str(dtype)]
+        held = "*" if kind.every_format else FORMATS.get(str(cache), "bf16") if kind.cached else label
         name = str(software).partition(" ")[0] if age == "newest" else str(software)
         as_labelled = not kind.cached or label == "bf16"
         offered = [(held, as_labelled, part)]
-        if kind.cached and format_named(label).bits <= _NARROW_BITS:
+        if kind.cached and format_named(label).bits <= NARROW_BITS:
             # Attention on 16-bit operands is preferred; where it was not timed, its narrow kernel serves.
             offered = [(held, False, part.assign(dtype="bf16")), (held + BY_OPERAND, True, part)]
         for format, preferred, rows_of in offered:

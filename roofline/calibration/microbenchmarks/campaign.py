@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from roofline.calibration.measurements.operator_tables import ROTATED
+from roofline.calibration.measurements.operator_kinds import ROTATED
 from roofline.calibration.microbenchmarks.machine import Machine
 from roofline.errors import InvalidSpecError
 

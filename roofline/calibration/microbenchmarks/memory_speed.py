@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from roofline.calibration.measurements.operator_tables import PLANES
+from roofline.calibration.measurements.operator_kinds import PLANES
 from roofline.graph.formats import format_named
 
 __all__ = ["MemorySpeed", "memory_speeds"]

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.measurements.measured_files import MeasuredFile, latency_column, read_measured_file
+from roofline.calibration.measurements.operator_kinds import Kernels, describe
 from roofline.calibration.measurements.operator_tables import (
-    Kernels,
     beside_the_kernel,
     completed,
-    describe,
     operator_of,
     software_of,
     version,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from roofline.calibration.measurements import measured_work
-from roofline.calibration.measurements.operator_tables import beside_the_kernel, completed, describe
+from roofline.calibration.measurements.operator_kinds import describe
+from roofline.calibration.measurements.operator_tables import beside_the_kernel, completed
 from roofline.catalog.hardware import load_device
 
 pd = pytest.importorskip("pandas")
