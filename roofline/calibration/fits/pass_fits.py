@@ -195,6 +195,8 @@ def read_passes(folder: Path, campaign: Path) -> list[Passes]:
         if "models" in part:
             own &= file.column("model").isin(part["models"]).to_numpy()
         tables[name] = file, free & ~own
+        if "left_out" in part:
+            continue
         for scenario, rows in whole_model_groups(file, own):
             if not np.all(analyze(scenario, intervals=False, tables=()).fits):
                 continue

@@ -152,7 +152,7 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
     everyone = {phase: [one.values for one in kept if one.phase == phase] for phase in _PHASES}
     for part, place in zip(pool.passes, pool.places, strict=True):
         # A phase that was never timed on the device is one of an unseen device.
-        bands = _lent_bands(away, place) | {
+        bands = _lent_bands(away, apart, place) | {
             one.phase: measured_band(one.values, everyone[one.phase], between=between[one.phase])
             for one in kept
             if one.place == place and len(one.values)
@@ -166,7 +166,7 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
             made, device=place.device, software=part.software, date=date
         )
     for name, place in _classes(pool).items():
-        made = _lent(pool, away if place.architecture else apart, place)
+        made = _lent(pool, _lent_bands(away, apart, place), place)
         profiles[name] = replace(made, device=name.split("/")[1], software=place.framework, date=date)
     return profiles | _cold(profiles, pool)
 
@@ -209,22 +209,30 @@ def _alike(one: Place, other: Place) -> bool:
     return (one.framework, one.family) == (other.framework, other.family)
 
 
-def _lent_bands(away: list[_Errors], place: Place) -> dict[str, tuple[float, float]]:
-    """Return the bands of a place that was not timed, by phase, from errors without what was."""
+def _lent_bands(away: list[_Errors], apart: list[_Errors], place: Place) -> dict[str, tuple[float, float]]:
+    """Return the bands of a place that was not timed, by phase, from errors without what was.
+
+    Errors are those without the device where others of its generation ran that phase, else those
+    without the generation.
+    """
     bands = {}
     for phase in _PHASES:
-        own = [one for one in away if one.phase == phase]
+        others = [one for one in away if one.phase == phase and one.place.device != place.device]
+        timed = any(
+            _alike(one.place, place) and one.place.architecture == place.architecture and len(one.values)
+            for one in others
+        )
+        own = [one for one in (away if place.architecture and timed else apart) if one.phase == phase]
         kin = [one.values for one in own if _alike(one.place, place)]
         bands[phase] = lent_band(kin, [one.values for one in own])
     return bands
 
 
-def _lent(pool: PooledFit, away: list[_Errors], place: Place) -> Runtime:
+def _lent(pool: PooledFit, bands: Mapping[str, tuple[float, float]], place: Place) -> Runtime:
     """Return what a place without a device of its own is lent."""
     kin = [other for other in pool.places if _alike(other, place)]
     same = [other for other in pool.places if other.framework == place.framework]
     lenders = kin or same or list(pool.places)
-    bands = _lent_bands(away, place)
     parts = [part for part, other in zip(pool.passes, pool.places, strict=True) if other in lenders]
     names = sorted({part.device for part in parts})
     told = ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} devices"
