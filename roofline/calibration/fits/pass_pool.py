@@ -1,7 +1,7 @@
 """Reached peaks and host time of whole passes, fitted to all devices at once.
 
 Software, backends, families and generations share what they have in common; a device departs from
-that as far as its own rows ask for. docs/decisions/0009-whole-model-transfer.md.
+that as far as its own rows ask for. docs/decisions/0007-whole-model-transfer.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
