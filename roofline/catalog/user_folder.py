@@ -5,7 +5,7 @@ from pathlib import Path
 
 from roofline.errors import InvalidSpecError
 
-__all__ = ["user_folder"]
+__all__ = ["user_folder", "write_own"]
 
 
 def user_folder(given: Path | None = None) -> Path:
@@ -24,3 +24,10 @@ def user_folder(given: Path | None = None) -> Path:
         if part:
             return Path(part)
     raise InvalidSpecError("want --folder, or a folder of your own in ROOFLINE_CATALOG")
+
+
+def write_own(path: Path, text: str) -> Path:
+    """Write a file of a user's folder, making the folders it stands in, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

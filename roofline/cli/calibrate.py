@@ -13,9 +13,10 @@ from roofline.cli.output import Format, FormatOption, as_json, write
 from roofline.errors import InvalidSpecError, optional
 
 if TYPE_CHECKING:
-    from roofline.calibration.calibrate import Calibrated, CalibratedStorage
     from roofline.calibration.fits.own_fits import OwnFit
     from roofline.calibration.microbenchmarks.measure import Told
+    from roofline.calibration.storage_calibration import CalibratedStorage
+    from roofline.calibration.table_calibration import Calibrated
 
 __all__ = ["EXAMPLES", "run"]
 
@@ -89,7 +90,7 @@ def run(
     """
     import os
 
-    from roofline.calibration.calibrate import calibrate_machine, calibrate_table
+    from roofline.calibration.table_calibration import calibrate_table
     from roofline.catalog.user_folder import user_folder
 
     own = user_folder(folder)
@@ -115,6 +116,7 @@ def run(
         with optional("fitting", extra="calibrate"):
             made = calibrate_table(from_table, own, {key: text for key, text in said.items() if text})
     else:
+        from roofline.calibration.machine_calibration import calibrate_machine
         from roofline.calibration.microbenchmarks.machine import this_machine
 
         machine = this_machine(None if engine is None else engine.value)
@@ -162,7 +164,8 @@ def _measuring() -> Iterator["Told"]:
 
 def _storage(stored: Path, own: Path, device: str | None, minutes: float, form: Format) -> str:
     """Measure storage, write its file, and show rates and fit."""
-    from roofline.calibration.calibrate import calibrate_storage, machine_name
+    from roofline.calibration.microbenchmarks.machine import machine_name
+    from roofline.calibration.storage_calibration import calibrate_storage
     from roofline.cli.tables import quantity, render_table
 
     name = machine_name(device)

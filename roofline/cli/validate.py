@@ -110,8 +110,7 @@ def _self_check(device: str | None, software: str | None, threads: int | None, f
     """Run the self-check on the machine calibration named, and show every point."""
     from dataclasses import asdict
 
-    from roofline.calibration.calibrate import machine_name
-    from roofline.calibration.microbenchmarks.machine import this_machine
+    from roofline.calibration.microbenchmarks.machine import machine_name, this_machine
     from roofline.calibration.self_check import SLOWED, self_check
     from roofline.cli.tables import quantity, render_table
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from roofline.calibration.calibrate import THIS_MACHINE, Calibrated, CalibratedStorage, machine_name
-from roofline.calibration.microbenchmarks.machine import Machine
+from roofline.calibration.microbenchmarks.machine import THIS_MACHINE, Machine, machine_name
+from roofline.calibration.storage_calibration import CalibratedStorage
+from roofline.calibration.table_calibration import Calibrated
 
 pytest.importorskip("pandas")
 pytest.importorskip("scipy")
@@ -106,7 +107,7 @@ def test_an_interrupt_says_that_nothing_is_lost(
     def interrupted(*arguments: Any, **keys: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("roofline.calibration.calibrate.calibrate_machine", interrupted)
+    monkeypatch.setattr("roofline.calibration.machine_calibration.calibrate_machine", interrupted)
     outcome = roofline("roofline calibrate --engine cpu")
 
     assert outcome.status == 130
@@ -147,9 +148,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         )
 
     monkeypatch.setattr("roofline.calibration.microbenchmarks.machine.this_machine", called)
-    monkeypatch.setattr("roofline.calibration.calibrate.this_machine", called)
-    monkeypatch.setattr("roofline.calibration.calibrate.calibrate_machine", measured)
-    monkeypatch.setattr("roofline.calibration.calibrate.calibrate_storage", stored)
+    monkeypatch.setattr("roofline.calibration.machine_calibration.calibrate_machine", measured)
+    monkeypatch.setattr("roofline.calibration.storage_calibration.calibrate_storage", stored)
     return found
 
 

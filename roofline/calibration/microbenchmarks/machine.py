@@ -8,10 +8,21 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from roofline.catalog.files import fold
+from roofline.catalog.hardware import load_device
 from roofline.catalog.wild_names import device_called
 from roofline.errors import UnknownNameError, optional
 
-__all__ = ["Machine", "busy_fraction", "device_file", "import_torch", "this_machine", "wait_for"]
+__all__ = [
+    "THIS_MACHINE",
+    "Machine",
+    "busy_fraction",
+    "device_file",
+    "import_torch",
+    "machine_name",
+    "this_machine",
+    "wait_for",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +99,35 @@ def this_machine(kind: str | None = None) -> Machine:
         memory_bytes=memory,
         software=f"pytorch {torch.__version__}",
     )
+
+
+#: Where a machine is in no catalogue, its file is called that.
+THIS_MACHINE: Final = "this_machine"
+
+
+def machine_name(device: str | None, machine: Machine | None = None) -> str:
+    """Return the catalogue name of a machine: the one given, else its own, else `THIS_MACHINE`.
+
+    Parameters
+    ----------
+    device : str or None
+        A name or alias of the catalogue.
+    machine : Machine, optional
+        The one that is meant; the one this runs on where None.
+
+    Raises
+    ------
+    UnknownNameError
+        If no device is called that.
+    """
+    if device is None or fold(device) == fold(THIS_MACHINE):
+        return (machine or this_machine()).device or THIS_MACHINE
+    try:
+        return load_device(device).name
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            f"--device: {error}; a machine that is in no catalogue goes without it and becomes {THIS_MACHINE}"
+        ) from None
 
 
 def _has_mps(torch: Any) -> bool:

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.calibrate import calibrate_table
 from roofline.calibration.measurements.measured_files import read_measured_file
+from roofline.calibration.table_calibration import calibrate_table
 from roofline.calibration.validate import validate
 from roofline.catalog.fits import load_runtime
 from roofline.errors import InvalidSpecError

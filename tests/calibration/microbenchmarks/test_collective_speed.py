@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.calibrate import calibrate_table
 from roofline.calibration.microbenchmarks.campaign import Campaign, Point
 from roofline.calibration.microbenchmarks.collective_speed import (
     bus_bytes_per_s,
@@ -12,6 +11,7 @@ from roofline.calibration.microbenchmarks.collective_speed import (
 )
 from roofline.calibration.microbenchmarks.machine import Machine
 from roofline.calibration.microbenchmarks.measure import Budget
+from roofline.calibration.table_calibration import calibrate_table
 from roofline.errors import InvalidSpecError
 
 pytest.importorskip("pandas")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofline.calibration.calibrate import calibrate_machine
+from roofline.calibration.machine_calibration import calibrate_machine
 from roofline.calibration.microbenchmarks.campaign import Point, Probe
 from roofline.calibration.microbenchmarks.designed_points import designed_points
 from roofline.calibration.microbenchmarks.kernel_bench import KernelBench
@@ -112,7 +112,12 @@ def device(monkeypatch: pytest.MonkeyPatch) -> _Torch:
     """Stand-in for a machine with one device."""
     fake = _Torch()
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    for module in ("microbenchmarks.machine", "microbenchmarks.small_decoder", "calibrate", "self_check"):
+    for module in (
+        "microbenchmarks.machine",
+        "microbenchmarks.small_decoder",
+        "machine_calibration",
+        "self_check",
+    ):
         monkeypatch.setattr(f"roofline.calibration.{module}.import_torch", lambda: fake)
     return fake
 
@@ -215,7 +220,7 @@ def test_a_whole_calibration_of_a_device_writes_fits_and_its_link(
     monkeypatch.setattr(KernelBench, "time", _made_up)
     monkeypatch.setattr(KernelBench, "probe", lambda bench: Probe(product_s=1e-3, read_s=1e-3))
     monkeypatch.setattr(
-        "roofline.calibration.calibrate.cuda_copies",
+        "roofline.calibration.machine_calibration.cuda_copies",
         lambda torch: lambda direction, memory, size: [5e-6 + size / 20e9] * 3,
     )
     labels: list[str] = []

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.calibration.calibrate import calibrate_table
 from roofline.calibration.microbenchmarks.memory_speed import memory_speeds
+from roofline.calibration.table_calibration import calibrate_table
 
 
 def test_a_copy_moves_each_byte_twice_and_a_read_once() -> None:

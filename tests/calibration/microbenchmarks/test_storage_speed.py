@@ -5,15 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roofline.api import analyze
-from roofline.calibration.calibrate import calibrate_storage
 from roofline.calibration.microbenchmarks.storage_speed import (
     StorageSpeed,
     fit_storage,
     storage_speeds,
     storage_tasks,
 )
-from roofline.catalog.hardware import load_system
 from roofline.errors import InvalidSpecError
 
 pytest.importorskip("scipy")
@@ -50,37 +47,6 @@ def test_bandwidth_request_time_and_depth_come_back() -> None:
 def test_a_curve_is_not_made_of_half_the_measurements(kept: str) -> None:
     with pytest.raises(InvalidSpecError, match="give it more minutes"):
         fit_storage([one for one in _speeds() if one.order == kept], name="x", capacity_bytes=1e12)
-
-
-def test_offloading_to_flash_uses_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model streamed from storage at 1 MB/s takes its bytes over that rate, with its origin cited."""
-    table = tmp_path / "campaigns" / "amd_ryzen_9_7950x" / "storage.csv"
-    monkeypatch.setattr("roofline.calibration.calibrate.storage_tasks", _all_done)
-    monkeypatch.setattr(
-        "roofline.calibration.calibrate.storage_speeds",
-        lambda path, folder: tuple(_speeds(bandwidth=1e6, latency_s=1e-3)),
-    )
-    made = calibrate_storage(tmp_path, tmp_path, device="amd_ryzen_9_7950x", seconds=10.0)
-    before = analyze("llama-3.1-8b", "ryzen-9-7950x", memory_limit="8 GiB", offload="flash")
-    monkeypatch.setenv("ROOFLINE_CATALOG", str(tmp_path))
-    system = load_system("ryzen-9-7950x")
-    after = analyze("llama-3.1-8b", "ryzen-9-7950x", memory_limit="8 GiB", offload="flash")
-
-    assert made.fit is not None
-    assert table in made.written
-    assert system.value.storage is not None
-    np.testing.assert_allclose(system.value.storage.read_bandwidth_bytes_per_s, 1e6, rtol=1e-3)
-    assert any("roofline calibrate --storage" in citation.source.title for citation in system.citations)
-    assert float(after.tpot_s.value) > 10 * float(before.tpot_s.value)
-
-
-class _all_done:  # noqa: N801  (stands in for a function)
-    def __init__(self, *arguments: object, **keys: object) -> None: ...
-
-    def __enter__(self) -> list[object]:
-        return []
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 def _measured(folder: Path, table: Path) -> list[str]:

@@ -1,16 +1,12 @@
-"""Calibration: a campaign on this machine, or somebody's table, made into profiles of their own."""
+"""A campaign of kernels, host time and links on this machine, made into profiles of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from roofline.calibration.fits.fitting import rounded
-from roofline.calibration.fits.own_fits import OwnFit, Refused, fit_operators, set_aside, write_fits
-from roofline.calibration.fits.own_speeds import fit_whole_models
 from roofline.calibration.fits.profile_files import profile_text
-from roofline.calibration.measurements.measured_files import read_measured_file
 from roofline.calibration.microbenchmarks.campaign import Campaign
 from roofline.calibration.microbenchmarks.collective_speed import bus_bytes_per_s, collective_tasks
 from roofline.calibration.microbenchmarks.host_speed import HOST_TABLE, host_tasks, host_times
@@ -23,7 +19,13 @@ from roofline.calibration.microbenchmarks.link_speed import (
     link_tasks,
     peer_link_file,
 )
-from roofline.calibration.microbenchmarks.machine import Machine, device_file, import_torch, this_machine
+from roofline.calibration.microbenchmarks.machine import (
+    THIS_MACHINE,
+    Machine,
+    device_file,
+    import_torch,
+    machine_name,
+)
 from roofline.calibration.microbenchmarks.measure import (
     Budget,
     Task,
@@ -31,144 +33,17 @@ from roofline.calibration.microbenchmarks.measure import (
     kernel_tasks,
     measure,
     refuse_busy,
-    run,
 )
-from roofline.calibration.microbenchmarks.memory_speed import MemorySpeed, memory_speeds
-from roofline.calibration.microbenchmarks.storage_speed import (
-    StorageFit,
-    StorageSpeed,
-    fit_storage,
-    storage_file,
-    storage_speeds,
-    storage_tasks,
-)
-from roofline.catalog.files import fold, read_toml
-from roofline.catalog.hardware import load_device
+from roofline.calibration.microbenchmarks.memory_speed import memory_speeds
+from roofline.calibration.table_calibration import Calibrated, calibrate_table
+from roofline.catalog.files import read_toml
 from roofline.catalog.sourced import validated
-from roofline.errors import FileFormatError, InvalidSpecError, MissingDependencyError, UnknownNameError
+from roofline.catalog.user_folder import write_own
+from roofline.errors import InvalidSpecError, MissingDependencyError
 from roofline.graph.formats import format_named
 from roofline.timing.runtime import HostTime, Runtime
 
-__all__ = [
-    "THIS_MACHINE",
-    "Calibrated",
-    "CalibratedStorage",
-    "calibrate_machine",
-    "calibrate_storage",
-    "calibrate_table",
-    "machine_name",
-]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Calibrated:
-    """What a calibration made.
-
-    Parameters
-    ----------
-    written : tuple of Path
-        Files it wrote or added to.
-    doubts : tuple of str
-        What speaks against the measurements.
-    memory : tuple of MemorySpeed
-        Rates of copies and reads by size; empty where only a table was fitted.
-    host_link : tuple of LinkFit
-        Copies between host and device; empty where there is no CUDA device.
-    launch_s : mapping of str to float
-        The host's time for one small kernel [s], ``eager`` and in a ``graph``; empty where nothing was run.
-    left_out : tuple of str
-        What this machine has nothing of to measure, and why.
-    """
-
-    fits: tuple[OwnFit, ...]
-    refused: tuple[Refused, ...]
-    written: tuple[Path, ...]
-    doubts: tuple[str, ...] = ()
-    memory: tuple[MemorySpeed, ...] = ()
-    host_link: tuple[LinkFit, ...] = ()
-    launch_s: Mapping[str, float] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
-
-
-def calibrate_table(path: Path, folder: Path, said: dict[str, str] | None = None) -> Calibrated:
-    """Fit somebody's own rows and write profiles below ``folder/fits``.
-
-    Parameters
-    ----------
-    path : Path
-        An operator table, or a whole-model table or output as validation takes them.
-    said : mapping of str to str, optional
-        Cells by column for rows where they are empty.
-
-    Raises
-    ------
-    FileFormatError
-        If it cannot be read.
-    InvalidSpecError
-        If nothing in it can be fitted; the text says why.
-    """
-    file = replace(read_measured_file(path), said=dict(said or {}))
-    today = date.today().isoformat()
-    if file.schema == "sources":
-        raise FileFormatError(f"{path}: is a table of sources, not of measurements")
-    with set_aside(folder):
-        fit = fit_whole_models if file.schema == "whole_models" else fit_operators
-        fits, refused, profiles = fit(file, today)
-        if not fits:
-            reasons = "; ".join(f"{one.what}: {one.reason}" for one in refused[:3]) or "no usable row"
-            raise InvalidSpecError(f"{path}: nothing to fit ({reasons})")
-        written = write_fits(profiles, folder)
-    return Calibrated(fits=tuple(fits), refused=tuple(refused), written=tuple(written.values()))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CalibratedStorage:
-    """Measured rates of storage, and the file made of them.
-
-    Parameters
-    ----------
-    fit : StorageFit or None
-        None where too little was measured; `doubts` says so.
-    left : int
-        Points the budget cut off.
-    """
-
-    device: str
-    speeds: tuple[StorageSpeed, ...]
-    fit: StorageFit | None
-    left: int
-    written: tuple[Path, ...]
-    doubts: tuple[str, ...]
-
-
-#: Where a machine is in no catalogue, its file is called that.
-THIS_MACHINE: Final = "this_machine"
-
-
-def machine_name(device: str | None, machine: Machine | None = None) -> str:
-    """Return the catalogue name of a machine: the one given, else its own, else `THIS_MACHINE`.
-
-    Parameters
-    ----------
-    device : str or None
-        A name or alias of the catalogue.
-    machine : Machine, optional
-        The one that is meant; the one this runs on where None.
-
-    Raises
-    ------
-    UnknownNameError
-        If no device is called that.
-    """
-    if device is None or fold(device) == fold(THIS_MACHINE):
-        return (machine or this_machine()).device or THIS_MACHINE
-    try:
-        return load_device(device).name
-    except UnknownNameError as error:
-        raise UnknownNameError(
-            f"--device: {error}; a machine that is in no catalogue goes without it and becomes {THIS_MACHINE}"
-        ) from None
-
+__all__ = ["calibrate_machine"]
 
 #: Kernels before the other kinds of measurements: ceilings, and some products.
 _FIRST_KERNELS: Final = 7
@@ -279,7 +154,7 @@ def _fitted(
             doubts.append(str(error))
         else:
             text = host_link_file(host_link, device=name)
-            written.append(_kept(folder / "hardware" / "links" / f"{name}_host_link.toml", text))
+            written.append(write_own(folder / "hardware" / "links" / f"{name}_host_link.toml", text))
     made = calibrate_table(campaign.fitted_table(), folder)
     try:
         for path in made.written:
@@ -295,12 +170,6 @@ def _fitted(
         host_link=host_link,
         left_out=tuple(left_out),
     )
-
-
-def _kept(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def _describe(machine: Machine, campaign: Campaign, folder: Path) -> list[Path]:
@@ -329,9 +198,9 @@ def _describe(machine: Machine, campaign: Campaign, folder: Path) -> list[Path]:
     text = device_file(
         machine, name=THIS_MACHINE, peaks_flops_per_s=peaks, bytes_per_s=bandwidth, peer_link=linked
     )
-    written = [_kept(hardware / "cpus" / f"{THIS_MACHINE}.toml", text)]
+    written = [write_own(hardware / "cpus" / f"{THIS_MACHINE}.toml", text)]
     if linked:
-        written.append(_kept(hardware / "links" / f"{linked}.toml", peer_link_file(bus)))
+        written.append(write_own(hardware / "links" / f"{linked}.toml", peer_link_file(bus)))
     return written
 
 
@@ -351,61 +220,3 @@ def _with_host(path: Path, machine: Machine, campaign: Campaign) -> None:
         source="own measurement: decoders too small to keep the device busy",
     )
     path.write_text(profile_text(replace(idle, host=host)), encoding="utf-8")
-
-
-def calibrate_storage(
-    stored: Path, folder: Path, *, device: str, seconds: float, told: Told = lambda done, total, what: None
-) -> CalibratedStorage:
-    """Measure the storage that holds a folder within a budget, and write its file for a device.
-
-    Parameters
-    ----------
-    stored : Path
-        Folder on the storage in question.
-    folder : Path
-        Gets ``campaigns/<device>/storage.csv`` and ``hardware/storage/<device>_storage.toml``, which
-        `roofline.catalog.hardware.load_system` takes in place of what the device file names.
-
-    Raises
-    ------
-    InvalidSpecError
-        If the folder cannot be written or has no direct reads.
-    """
-    import shutil
-
-    table = folder / "campaigns" / device / "storage.csv"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    budget, doubts = Budget(seconds=seconds), []
-    with storage_tasks(stored, table) as tasks:
-        outcomes = [*run(tasks, budget, told)]
-    failed = [reason for reason in outcomes if reason]
-    left = len(tasks) - len(outcomes)
-    speeds = storage_speeds(table, stored)
-    if not speeds and failed:
-        raise InvalidSpecError(failed[0])
-    doubts += failed
-    if left:
-        doubts.append(f"{left} of {len(tasks)} measurements are left; the same command goes on")
-    name = f"Storage of {device}, measured"
-    written = [table]
-    try:
-        fit = fit_storage(speeds, name=name, capacity_bytes=float(shutil.disk_usage(stored).total))
-    except InvalidSpecError as error:
-        return CalibratedStorage(
-            device=device,
-            speeds=speeds,
-            fit=None,
-            left=left,
-            written=tuple(written),
-            doubts=(*doubts, str(error)),
-        )
-    path = folder / "hardware" / "storage" / f"{device}_storage.toml"
-    written.append(_kept(path, storage_file(fit, folder=stored)))
-    return CalibratedStorage(
-        device=device,
-        speeds=speeds,
-        fit=fit,
-        left=left,
-        written=tuple(written),
-        doubts=tuple(doubts),
-    )
