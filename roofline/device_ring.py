@@ -14,6 +14,7 @@ from roofline.quantity import Quantity, maximum, minimum, total, where
 from roofline.report import Report
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
+from roofline.timing.expert_cache import USUAL_REUSE, recent_share
 from roofline.timing.offloading import page_fault
 
 __all__ = [
@@ -96,7 +97,9 @@ class RingDevice:
         held = lying * self.layer_bytes
         excess = maximum(held - room, 0.0)
         if self.touched_bytes is not None:
-            again = lying * self.touched_bytes * excess / maximum(held, 1e-300)
+            wanted = lying * self.touched_bytes
+            recent = recent_share(held_passes=room / maximum(wanted, 1e-300), reuse=USUAL_REUSE)
+            again = wanted * (1.0 - recent) * excess / maximum(held, 1e-300)
         elif paging == "mapped":
             again = where(excess > 0.0, held, 0.0)
         else:
@@ -194,10 +197,11 @@ def ring_time(
 
         ``t = max(sum_m (c_m + n_m + d_m), max_m (c_m + d_m + p_m))``.
 
-    Of experts a token reads only those it picks, none ahead, and finds the share of them that memory holds,
-    as an LRU cache does under uniform routing. More rounds make windows that fit, and more sending: the
-    piped ring of prima.cpp (Li et al. 2025, arXiv:2504.08791), whose effects these are; the closed form is
-    ours. The first device has embedding and head. Layers are taken to be alike.
+    Of experts a token reads only those it picks, none ahead, and finds what an LRU cache does under uniform
+    routing whose passes choose alike to the usual degree (`USUAL_REUSE`). More rounds make windows that
+    fit, and more sending: the piped ring of prima.cpp (Li et al. 2025, arXiv:2504.08791), whose effects
+    these are; the closed form is ours. The first device has embedding and head. Layers are taken to be
+    alike.
     """
     if not devices or len(layers) != len(devices):
         raise InvalidSpecError(f"ring: {len(devices)} devices, but layers for {len(layers)}")

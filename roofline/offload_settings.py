@@ -31,8 +31,9 @@ class OffloadSettings:
         ``lru``, ``lfu`` or ``static``.
     hit_rate : float or None
         Share of touched experts that the cache serves, as measured.
-    reuse : float
-        Share of experts that the pass before touched as well, beyond popularity.
+    reuse : float or None
+        Share of experts that the pass before touched as well, beyond popularity; that of published models
+        where None.
     prefetch : float or None
         Share of what is fetched that was asked for in time, 0..1.
     routing : str or None
@@ -61,7 +62,7 @@ class OffloadSettings:
     cache_experts: float | None = None
     cache_policy: str | None = None
     hit_rate: float | None = None
-    reuse: float = 0.0
+    reuse: float | None = None
     prefetch: float | None = None
     routing: str | None = None
     kv_offload: str | None = None

@@ -14,7 +14,7 @@ from roofline.offload_settings import OffloadSettings
 from roofline.quantity import replace_at, revised
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
-from roofline.timing.expert_cache import ExpertCache
+from roofline.timing.expert_cache import USUAL_REUSE, ExpertCache
 from roofline.timing.offloading import (
     FAULT_BYTES,
     cached,
@@ -163,8 +163,9 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
         if tier != "storage":
             raise InvalidSpecError("offload_mode mmap pages from storage, not from host memory")
         faults = page_fault(deployment) if keys.io_block is None and keys.io_depth is None else read
-        return mapped(deployment, sizes, read=faults, reuse=keys.reuse), (
+        return mapped(deployment, sizes, read=faults, reuse=_reuse(keys)), (
             "file-backed weights are found as in an LRU page cache",
+            _reuse_note(keys),
         )
     if mode == "compute":
         if tier != "host":
@@ -236,14 +237,23 @@ def _cache(keys: OffloadSettings) -> ExpertCache:
     if keys.hit_rate is not None:
         return ExpertCache(capacity=1.0, policy="given", hit_rate=keys.hit_rate)
     policy = keys.cache_policy or "lru"
-    return ExpertCache(capacity=1.0, policy=policy, reuse=keys.reuse)  # type: ignore[arg-type]
+    return ExpertCache(capacity=1.0, policy=policy, reuse=_reuse(keys))  # type: ignore[arg-type]
 
 
 def _cache_note(keys: OffloadSettings) -> str:
     if keys.hit_rate is not None:
         return f"the expert cache serves {keys.hit_rate:.0%} of the touched experts, as given"
     popular = f"routing {keys.routing}" if keys.routing else "uniform routing"
-    return f"expert cache: {keys.cache_policy or 'lru'} under {popular}, passes independent but for reuse"
+    policy = keys.cache_policy or "lru"
+    return f"expert cache: {policy} under {popular}" + (f", {_reuse_note(keys)}" if policy == "lru" else "")
+
+
+def _reuse(keys: OffloadSettings) -> float:
+    return USUAL_REUSE if keys.reuse is None else keys.reuse
+
+
+def _reuse_note(keys: OffloadSettings) -> str:
+    return f"{_reuse(keys):.0%} of the experts of a pass are those of the pass before (--reuse)"
 
 
 def _kv_rules(keys: OffloadSettings) -> tuple[Rule, ...]:

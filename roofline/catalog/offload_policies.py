@@ -248,11 +248,12 @@ POLICIES: Final = (
         written_as=r"powerinfer[- ]?2|powerinfer.*(?:sparse|smallthinker)",
         way="cache",
         runs_as="llama.cpp",
-        prefetched=0.5,
+        reserved_tokens=4096.0,
         spread=0.9,
         source="PowerInfer-2, Xue et al. 2024, arXiv:2406.06282: hot neurons in memory, cold ones from "
-        "flash, reading beside computing",
-        note="the share read beside computing is an estimate: half",
+        "flash, reading beside computing; smallthinker/README.md: a fork of llama.cpp, slots for whole "
+        "experts",
+        note="that nothing is read beside computing was chosen on nine capped rows of smallthinker/README.md",
     ),
     OffloadPolicy(
         name="prima.cpp",

@@ -8,7 +8,7 @@ from roofline.catalog.usual_hosts import on_usual_machine
 from roofline.errors import InvalidSpecError
 from roofline.scenario import Scenario
 from roofline.techniques.technique import Cited, Technique
-from roofline.timing.expert_cache import ExpertCache
+from roofline.timing.expert_cache import USUAL_REUSE, ExpertCache
 from roofline.timing.offloading import (
     Sizes,
     cached,
@@ -100,7 +100,7 @@ def _windowed(scenario: Scenario, *, active: float, new: float, kept: float, bun
 
 
 _PLACES: Final = ("deployment.placement", "deployment.engine_runtimes")
-_REUSE: Final = Cited(value=0.0, source="choices independent but for popularity", kind="estimate")
+_REUSE: Final = Cited(value=USUAL_REUSE, source="docs/offload.md section 3, eight models", kind="estimate")
 
 PRESETS: Final = (
     Technique(

@@ -5,7 +5,7 @@ import pytest
 
 from roofline.errors import InvalidSpecError
 from roofline.graph.routing import Routing
-from roofline.timing.expert_cache import ExpertCache, cyclic_hit_rate
+from roofline.timing.expert_cache import USUAL_REUSE, ExpertCache, cyclic_hit_rate, recent_share
 
 SIZES = {"experts": 64.0, "top_k": 8.0, "tokens": 1.0}
 
@@ -66,6 +66,55 @@ def test_a_given_rate_is_taken_and_must_be_given() -> None:
     assert hits.experts == hits.visits == 0.67
     with pytest.raises(InvalidSpecError, match="wants a hit_rate"):
         ExpertCache(capacity=0.5, policy="given").hits(**SIZES, routing=Routing())
+
+
+def test_passes_that_choose_alike_are_found_by_what_the_slots_hold_of_them() -> None:
+    # 16 of 64 slots hold two passes of 8; a fifth repeats at once, so half repeat within 4 passes:
+    # 1 - exp(-2 / 4) are recent, and of the others C/E = 0.25 are there.
+    recent = 1.0 - np.exp(-0.5)
+
+    hits = ExpertCache(capacity=0.25, reuse=0.2).hits(**SIZES, routing=Routing())
+
+    np.testing.assert_allclose(hits.experts, recent + (1.0 - recent) * 0.25, rtol=1e-9)
+
+
+def test_all_or_nothing_is_found_where_all_or_nothing_repeats() -> None:
+    np.testing.assert_array_equal(recent_share(held_passes=3.0, reuse=np.array([0.0, 1.0])), [0.0, 1.0])
+    assert recent_share(held_passes=0.0, reuse=1.0) == 0.0
+
+
+@pytest.mark.parametrize(("distance", "reuse"), [(1.0, 0.5), (4.0, 0.2)])
+def test_the_closed_share_is_that_of_the_distances_it_assumes(distance: float, reuse: float) -> None:
+    # Denning: what slots of w passes hold are the last t passes with r ln(1 + t / r) = w.
+    for held in (0.5, 2.0, 6.0):
+        last = distance * np.expm1(held / distance)
+
+        np.testing.assert_allclose(
+            recent_share(held_passes=held, reuse=reuse), last / (last + distance), rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("experts", "top_k", "slots", "published"),
+    [
+        (8, 2, 2, 0.36),  # Mixtral 8x7B, ExpertFlow (arXiv:2410.17954)
+        (8, 2, 4, 0.67),  # the same
+        (64, 8, 16, 0.514),  # OLMoE 1B-7B, JustVugg/colibri pull request 1092
+        (128, 8, 51.2, 0.933),  # Qwen3 30B-A3B, kekzl/imp pull request 1359, mean of three prompts
+        (128, 8, 17.2, 0.659),  # Qwen3 235B-A22B, Cacheable by Design (arXiv:2608.18261)
+        (256, 8, 14.6, 0.476),  # Qwen3.6 35B-A3B, Paging the Experts (arXiv:2609.29032)
+        (512, 10, 64, 0.67),  # Qwen3.8-Flash-Next, ggml-org/llama.cpp pull request 27861
+        (512, 10, 128, 0.81),  # the same
+    ],
+)
+def test_the_usual_reuse_is_within_a_fifth_of_published_rates(
+    experts: float, top_k: float, slots: float, published: float
+) -> None:
+    cache = ExpertCache(capacity=slots / experts, reuse=USUAL_REUSE)
+
+    hits = cache.hits(experts=experts, top_k=top_k, tokens=1.0, routing=Routing())
+
+    assert abs(hits.experts - published) < 0.2
 
 
 def test_a_cycle_that_does_not_fit_finds_nothing() -> None:

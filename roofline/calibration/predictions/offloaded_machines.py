@@ -26,7 +26,7 @@ _VECTOR_GAIN: Final = {"bf16": 2.0, "fp16": 2.0, "int8": 4.0, "int4": 4.0}
 
 
 def on_machine(
-    scenario: Scenario, machine: Machine, policy: OffloadPolicy, *, limit: float | None
+    scenario: Scenario, machine: Machine, policy: OffloadPolicy, *, limit: float | None, share: float = 1.0
 ) -> tuple[Scenario, bool]:
     """Return a scenario on the whole machine, and whether a part of it had to be guessed.
 
@@ -34,6 +34,8 @@ def on_machine(
     ----------
     limit : float or None
         Cap on the device's memory that the row states [B].
+    share : float
+        Share of the device's memory that there is.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def on_machine(
     device = system.device
     near = next(iter(device.memory))
     capacity = limit or machine.device_bytes or float(device.memory[near].capacity_bytes)
-    device = replace_at(device, f"memory.{near}.capacity_bytes", capacity * policy.memory_share)
+    device = replace_at(device, f"memory.{near}.capacity_bytes", capacity * policy.memory_share * share)
     storage = system.storage if machine.storage is None else load_storage(machine.storage).value
     if not is_card(device):
         if limit is None:

@@ -1,6 +1,7 @@
 """Scenarios of runs whose model exceeds the device's memory, placed as their runtime would."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +15,7 @@ from roofline.calibration.predictions.offloaded_machines import on_machine
 from roofline.calibration.predictions.predictions import Predictions
 from roofline.calibration.predictions.ringed_runs import members_of, ring_times, tensor_scenario, with_context
 from roofline.calibration.predictions.run_times import RUN_METRICS, Times, said_ratio
-from roofline.catalog.host_names import host_memory_in, machine_called, memory_limit_in
+from roofline.catalog.host_names import Machine, host_memory_in, machine_called, memory_limit_in
 from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy, policy_called
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
@@ -22,7 +23,7 @@ from roofline.graph.formats import format_named
 from roofline.quantity import Quantity, revised
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
-from roofline.timing.expert_cache import ExpertCache
+from roofline.timing.expert_cache import USUAL_REUSE, ExpertCache
 from roofline.timing.offloading import (
     FAULT_BYTES,
     Sizes,
@@ -54,6 +55,11 @@ _EXPERTS: Final = re.compile(r"^(\d+) experts\b")
 #: Host time of a layer without graphs: what vLLM took in 2023 on an A100 (calibrate/fits,
 #: nvidia_a100_sxm4_80gb/vllm_2023).
 _EAGER_LAYER_S: Final = 0.5673e-3
+#: Kernels that launches: two norms, four products, rotation, cache, attention and activation.
+_LAYER_LAUNCHES: Final = 10.0
+#: Kernels of one expert called from Python (transformers, modeling_mixtral.py: where, gather, three
+#: products, activation, two multiplications, scatter).
+_EXPERT_LAUNCHES: Final = 9.0
 #: llama.cpp's ways of leaving experts to the processor, with how many layers' where that is said.
 _EXPERTS_AWAY: Final = re.compile(
     r"(?:exps\s*=\s*cpu|--cpu-moe|experts? (?:on|in) (?:the )?(?:cpu|ram|host)|n-cpu-moe\s*=?\s*(\d+))",
@@ -62,13 +68,16 @@ _EXPERTS_AWAY: Final = re.compile(
 _LAYERS_NEAR: Final = re.compile(r"(?:-ngl|n[-_]gpu[-_]layers|gpu layers)\s*[=:]?\s*(\d+)", re.IGNORECASE)
 #: The same where weights, or experts, come by page faults: the 80 % quantile of the logarithmic errors of
 #: eight dense models beyond memory (Raspberry Pi 5, and capped), and of five mixtures.
-_PAGED: Final = {"weight": 1.0, "expert_weight": 2.0}
+_PAGED: Final = {"weight": 1.0, "expert_weight": 1.4}
 #: What not knowing the host's processor adds to the interval, as a logarithm.
 _UNKNOWN_HOST: Final = 0.4
-#: Experts of a token that the token before chose as well, beyond chance: an LRU cache of a quarter of
-#: the experts serves 0.36 (ExpertFlow, arXiv:2410.17954), (0.36 - 0.25) / 0.75.
-_REUSE: Final = 0.15
-_LRU: Final = ExpertCache(capacity=1.0, reuse=_REUSE)
+#: llama-bench feeds tokens drawn at random (tools/llama-bench/llama-bench.cpp, test_gen), so passes choose
+#: apart from each other; by default a prompt of 512 and an answer of 128.
+_BENCH: Final = re.compile(r"llama-bench", re.IGNORECASE)
+_BENCH_TOKENS: Final = ((512.0, 0.0), (0.0, 128.0), (512.0, 128.0))
+#: How far what a system keeps of its memory is from what we take, as a share of that memory (estimate):
+#: within it a model that is read in turn may fit or not.
+_EDGE: Final = 0.05
 #: Sequences a card works on at once where a block of batches shares a fetch (FlexGen, arXiv:2303.06865,
 #: section 6, runs its largest models with 32 to 48).
 _BATCH_AT_ONCE: Final = 32.0
@@ -88,11 +97,14 @@ class OffloadedRun:
         logarithm.
     flag : str
         Which policy placed it, for the report.
+    others : tuple of Scenario
+        What the row leaves open beside it: a little more or less memory, the device's other drives.
     """
 
     scenario: Scenario
     spread: float
     flag: str
+    others: tuple[Scenario, ...] = ()
 
 
 def says_offloaded(table: "pd.DataFrame") -> "pd.Series[bool]":
@@ -160,14 +172,15 @@ class OffloadedRuns:
         cluster = members_of(row, policy)
         if cluster is None:
             run = self.run(row)
-            return _passes(run.scenario, row), run.spread, run.flag
+            found = _reaching(_passes(run.scenario, row), [_passes(other, row) for other in run.others])
+            return found, run.spread, run.flag
 
         def member(name: str) -> Scenario:
             named = row.copy()
             named["device"], named["device_count"], named["parallelism"] = name, 1.0, ""
             named["runtime"] = policy.runs_as or row["runtime"]
             scenario = _with_experts(self._named.scenario(named), row["note"])
-            return _with_workload(_launched(scenario, policy), row, policy)
+            return _launched(_with_workload(scenario, row, policy), policy)
 
         if policy.across == "tensor":
             scenario = _placed(tensor_scenario(cluster, policy, row, member), row, policy)
@@ -204,14 +217,24 @@ class OffloadedRuns:
         named["device"], named["runtime"] = machine.device, policy.runs_as or row["runtime"]
         named["device_count"] = max(float(row["device_count"]), machine.device_count)
         scenario = _with_experts(self._named.scenario(named), row["note"])
-        scenario = _with_workload(_launched(scenario, policy), row, policy)
+        scenario = _launched(_with_workload(scenario, row, policy), policy)
         limit = memory_limit_in(row["model"], row["note"])
-        scenario, unknown = on_machine(scenario, machine, policy, limit=limit)
-        placed = _unpacking(_placed(scenario, row, policy), policy)
+
+        def placed_on(machine: Machine, share: float) -> tuple[Scenario, bool]:
+            whole, unknown = on_machine(scenario, machine, policy, limit=limit, share=share)
+            return _unpacking(_placed(whole, row, policy), policy), unknown
+
+        placed, unknown = placed_on(machine, 1.0)
+        others = []
+        if placed.deployment.system.host is None:
+            others = [placed_on(machine, share)[0] for share in (1.0 - _EDGE, 1.0 + _EDGE)]
+            drives = () if machine.storage else scenario.deployment.system.device.storage[1:]
+            others += [placed_on(replace(machine, storage=drive), 1.0)[0] for drive in drives]
         return OffloadedRun(
             scenario=placed,
             spread=max(policy.spread, _paged_spread(placed)) + (_UNKNOWN_HOST if unknown else 0.0),
             flag=f"{placed.deployment.runtime.software}, placed as {policy.name}",
+            others=tuple(others),
         )
 
 
@@ -245,13 +268,44 @@ def _passes(scenario: Scenario, row: "pd.Series[Any]") -> dict[str, Times]:
     }
 
 
+def _reaching(found: dict[str, Times], others: list[dict[str, Times]]) -> dict[str, Times]:
+    """Times whose interval reaches over those of `others`."""
+
+    def farthest(end: str, pick: Callable[..., float]) -> Times:
+        ends = [times[end] for times in (found, *others)]
+        return replace(
+            found[end],
+            prefill_s=pick(times.prefill_s for times in ends),
+            iteration_s=pick(times.iteration_s for times in ends),
+        )
+
+    return {**found, "low": farthest("low", min), "high": farthest("high", max)}
+
+
+def _reuse(row: "pd.Series[Any]", policy: OffloadPolicy) -> float:
+    """What neighbouring tokens of a row's run choose alike: nothing where they are drawn at random."""
+    tokens = tuple(float(np.nan_to_num(row[name])) for name in ("prompt_len", "gen_len"))
+    drawn = policy.name == "llama.cpp" and tokens in _BENCH_TOKENS
+    return 0.0 if drawn or _BENCH.search(row["runtime"]) else USUAL_REUSE
+
+
 def _launched(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
-    """The scenario with the host time of software that launches kernel by kernel between copies."""
+    """The scenario with the host time of software that launches kernel by kernel between copies.
+
+    Experts are called one by one, those that a decode pass picks or all.
+    """
     if not policy.eager:
         return scenario
-    runtime = scenario.deployment.runtime
-    host = replace(runtime.host, per_layer_s=_EAGER_LAYER_S, composition={"decode": "sum", "prefill": "sum"})
-    return scenario.replace(deployment=replace(scenario.deployment, runtime=replace(runtime, host=host)))
+    deployment = scenario.deployment
+    called = 0.0
+    if (mixtures := layers_with_experts(deployment)) > 0.0:
+        experts, distinct = _experts_of(deployment, float(scenario.workload.batch_size))
+        share = mixtures / float(sum(deployment.model.layer_counts().values()))
+        called = share * (experts if policy.all_experts else distinct)
+    per_layer_s = _EAGER_LAYER_S * (1.0 + called * _EXPERT_LAUNCHES / _LAYER_LAUNCHES)
+    runtime = deployment.runtime
+    host = replace(runtime.host, per_layer_s=per_layer_s, composition={"decode": "sum", "prefill": "sum"})
+    return scenario.replace(deployment=replace(deployment, runtime=replace(runtime, host=host)))
 
 
 def _paged_spread(scenario: Scenario) -> float:
@@ -337,25 +391,25 @@ def _placed(scenario: Scenario, row: "pd.Series[Any]", policy: OffloadPolicy) ->
     if fits and not policy.keeps_none:
         return scenario
     if deployment.system.host is None:
-        rules = _without_host(deployment, sizes, policy)
+        rules = _without_host(deployment, sizes, policy, _reuse(row, policy))
     else:
-        rules = _with_host(deployment, sizes, policy)
+        rules = _with_host(deployment, sizes, policy, _reuse(row, policy))
     placed = replace(deployment, placement=Placement(rules=rules))
     if not (policy.all_experts and sizes.expert_bytes):
         return scenario.replace(deployment=placed)
-    touched = _touched(deployment, float(workload.batch_size))
-    every = tuple(_fetching_all(rule, 1.0 / touched) for rule in rules)
+    experts, distinct = _experts_of(deployment, float(workload.batch_size))
+    every = tuple(_fetching_all(rule, experts / distinct) for rule in rules)
     decode = replace(deployment, placement=Placement(rules=every))
     return scenario.replace(deployment=decode, prefill_deployment=placed)
 
 
-def _touched(deployment: Deployment, tokens: float) -> float:
-    """Share of a layer's experts that so many tokens pick."""
+def _experts_of(deployment: Deployment, tokens: float) -> tuple[float, float]:
+    """Experts of a layer, and how many of them so many tokens pick."""
     blocks = (block for layer in deployment.model.layers.values() for block in layer.values())
     mixture = next(block for block in blocks if isinstance(block, MixtureOfExperts))
     experts = float(mixture.experts)
     distinct = deployment.routing.touched(experts=experts, top_k=mixture.top_k, tokens=tokens)
-    return float(distinct) / experts
+    return experts, float(distinct)
 
 
 def _fetching_all(rule: Rule, times: float) -> Rule:
@@ -389,19 +443,21 @@ def _said_layers(deployment: Deployment, sizes: Sizes, said: str) -> tuple[Rule,
     return None if found is None else layers_on_host(deployment, near_layers=min(float(found[1]), layers))
 
 
-def _without_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> tuple[Rule, ...]:
+def _without_host(
+    deployment: Deployment, sizes: Sizes, policy: OffloadPolicy, reuse: float
+) -> tuple[Rule, ...]:
     """Rules where only storage is left, by capacity where the policy says nothing of it."""
     if deployment.system.storage is None:
         raise InvalidSpecError(f"{deployment.system.name}: the catalogue names no storage to page from")
     if policy.way == "cache" and sizes.expert_bytes:
-        read = Piece(prefetched=policy.prefetched)
-        return cached(deployment, sizes, source="storage", cache=_LRU, read=read)
+        cache, read = ExpertCache(capacity=1.0, reuse=reuse), Piece(prefetched=policy.prefetched)
+        return cached(deployment, sizes, source="storage", cache=cache, read=read)
     if policy.way == "stream":
         return streamed(deployment, sizes, source="storage", keep=not policy.keeps_none)
-    return mapped(deployment, sizes, reuse=_REUSE)
+    return mapped(deployment, sizes, reuse=reuse)
 
 
-def _with_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> tuple[Rule, ...]:
+def _with_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy, reuse: float) -> tuple[Rule, ...]:
     """Rules of a card, its host and the host's storage."""
     beyond = _beyond_host(deployment, sizes, policy)
     experts = bool(sizes.expert_bytes)
@@ -412,10 +468,11 @@ def _with_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy) -> t
     if policy.way == "layers":
         return computed_on_host(deployment, sizes, host_bytes=_host_room(deployment))
     if policy.way == "mmap":
-        return mapped(deployment, sizes, reuse=_REUSE)
+        return mapped(deployment, sizes, reuse=reuse)
     read = Piece(prefetched=policy.prefetched)
     if policy.way in ("cache", "choose") and experts:
-        return cached(deployment, sizes, source=source, cache=_LRU, read=read)
+        cache = ExpertCache(capacity=1.0, reuse=reuse)
+        return cached(deployment, sizes, source=source, cache=cache, read=read)
     caches: tuple[Rule, ...] = ()
     kept = sizes
     if policy.host_cache:

@@ -78,6 +78,29 @@ def test_a_model_read_in_turn_falls_off_a_cliff_where_memory_ends(tmp_path: Path
     assert found.predicted[1] < 0.1
 
 
+def test_tokens_drawn_at_random_find_fewer_experts_in_memory(tmp_path: Path) -> None:
+    pi = {"device": "Raspberry Pi 5 8GB", "quant": "Q4_K_M", "model": "DeepSeek-V2-Lite", "value": 1.764,
+          "metric": "decode_tok_s", "note": "EXCEEDS usable RAM: mmap paging"}  # fmt: skip
+    written = {**pi, "runtime": "llama.cpp"}
+    found = predicted(
+        tmp_path, written, {**written, "gen_len": 128}, {**written, "runtime": "llama.cpp llama-bench"}
+    )
+
+    assert found.predicted[0] > 1.5 * found.predicted[1]
+    np.testing.assert_allclose(found.predicted[2], found.predicted[1], rtol=0.01)
+
+
+def test_at_the_edge_of_memory_the_interval_holds_both_sides(tmp_path: Path) -> None:
+    # Of 8 GiB 0.55 are kept and some working space: 7.7 GB for 7.7 GB of layers.
+    edge = {"device": "Raspberry Pi 5 8GB", "quant": "Q4_K_M", "model": "NexusRaven-V2-13B", "gen_len": 128,
+            "runtime": "llama.cpp", "metric": "decode_tok_s", "value": 0.035, "bits_per_weight": 4.84,
+            "note": "EXCEEDS usable RAM: mmap paging"}  # fmt: skip
+    found = predicted(tmp_path, edge)
+
+    assert found.low[0] < 0.06
+    assert found.high[0] > 1.0
+
+
 def test_a_cap_in_the_name_makes_the_difference(tmp_path: Path) -> None:
     phone = {"device": "OnePlus 13 (Snapdragon 8 Elite) CPU", "quant": "Q4_0", "metric": "decode_tok_s",
              "runtime": "PowerInfer (llama.cpp fork)", "value": 1.09}  # fmt: skip
