@@ -99,7 +99,8 @@ class RingDevice:
         if self.touched_bytes is not None:
             wanted = lying * self.touched_bytes
             recent = recent_share(held_passes=room / maximum(wanted, 1e-300), reuse=USUAL_REUSE)
-            again = wanted * (1.0 - recent) * excess / maximum(held, 1e-300)
+            missed = where(room < wanted, 1.0, (1.0 - recent) * excess / maximum(held, 1e-300))
+            again = where(excess > 0.0, wanted * missed, 0.0)
         elif paging == "mapped":
             again = where(excess > 0.0, held, 0.0)
         else:

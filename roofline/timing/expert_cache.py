@@ -13,7 +13,7 @@ from roofline.units import Fraction
 
 __all__ = ["USUAL_REUSE", "ExpertCache", "Hits", "cyclic_hit_rate", "recent_share"]
 
-Policy = Literal["lru", "lfu", "static", "given"]
+Policy = Literal["lru", "pages", "lfu", "static", "given"]
 
 #: Reuse of a model whose traces are not known: the median of eight models with published hit rates of
 #: LRU caches (docs/offload.md section 3, kind estimate).
@@ -45,13 +45,14 @@ class ExpertCache:
     capacity : Quantity
         Slots of a layer over its experts, 0..1.
     policy : str
-        ``lru``; ``lfu`` or ``static``, the most popular experts; ``given``, the rate in `hit_rate`.
+        ``lru``; ``pages``, one for all layers together, as a page cache is; ``lfu`` or ``static``, the most
+        popular experts; ``given``, the rate in `hit_rate`.
     hit_rate : Quantity or None
         For ``given``: share of the touched experts found in the cache, 0..1, as measured or counted
         from a trace.
     reuse : Quantity
         Share of a pass's experts that the pass before touched as well beyond what popularity
-        explains, 0..1; counts for ``lru`` only.
+        explains, 0..1; counts for ``lru`` and ``pages``.
 
     Notes
     -----
@@ -61,7 +62,9 @@ class ExpertCache:
     chance ``1 - exp(-q_i T)`` where T makes these add up to the slots. Counted by
     `roofline.studies.cache_simulator` on independent choices (64 experts, 4 to 32 slots, passes of 1 to 16
     tokens), the rate is within 0.011 up to a skew of 0.6, and within 0.044 at a skew of 1.2. A frequency
-    policy ends with the hottest experts, which is ``static``.
+    policy ends with the hottest experts, which is ``static``. ``pages`` finds nothing where a pass touches
+    more than there is room for: layers come in turn, so each is dropped before its turn comes again
+    (`cyclic_hit_rate`), as a prompt that touches nearly all experts shows.
     An optimal (Belady) policy has no such form: count it from a trace and give it.
     """
 
@@ -88,11 +91,13 @@ class ExpertCache:
         slots = minimum(self.capacity * experts, experts)
         chances = aligned(routing.inclusion(experts=experts, top_k=top_k), independent, slots, self.reuse)
         touched = 1.0 - (1.0 - chances) ** independent
-        if self.policy == "lru":
+        if self.policy in ("lru", "pages"):
             present = where(slots >= experts, 1.0, shares_adding_to(touched, slots))
             passes = slots / maximum(np.sum(touched, axis=0), 1e-300)
             recent = recent_share(held_passes=passes, reuse=self.reuse)
             present = recent + (1.0 - recent) * present
+            if self.policy == "pages":
+                present = where(passes < 1.0, 0.0, present)
         else:
             ranks = np.arange(chances.shape[0], dtype=float).reshape((-1,) + (1,) * (chances.ndim - 1))
             present = minimum(maximum(slots - ranks, 0.0), 1.0)

@@ -291,7 +291,7 @@ def layers_on_host(deployment: Deployment, *, near_layers: Quantity) -> tuple[Ru
 
 
 def computed_on_host(
-    deployment: Deployment, sizes: Sizes, *, host_bytes: Quantity | None = None
+    deployment: Deployment, sizes: Sizes, *, host_bytes: Quantity | None = None, reuse: Quantity = 0.0
 ) -> tuple[Rule, ...]:
     """Return the rules by which the host computes the whole layers that do not fit.
 
@@ -300,6 +300,8 @@ def computed_on_host(
     host_bytes : Quantity, optional
         What the host's memory leaves for them [B]; they are mapped from a file in storage, and what it
         does not hold is paged in as in `mapped`. All of them where None.
+    reuse : Quantity
+        As in `ExpertCache`.
     """
     each = (sizes.dense_bytes + sizes.expert_bytes + sizes.cache_bytes) / sizes.layers
     fitting = floor((sizes.room_bytes + sizes.cache_bytes) / each)
@@ -313,14 +315,18 @@ def computed_on_host(
     dense, experts = away * sizes.dense_bytes, away * sizes.expert_bytes
     hits = cyclic_hit_rate(capacity_bytes=room, cycle_bytes=dense)
     left = hits * _share(room - dense, experts)
-    paged = _reading(
-        page_fault(deployment, engine=_CPU),
-        {
-            "weight": {"host": hits, "storage": 1.0 - hits},
-            "expert_weight": {"host": left, "storage": 1.0 - left},
-        },
+    fault = page_fault(deployment, engine=_CPU)
+    paged = _reading(fault, {"weight": {"host": hits, "storage": 1.0 - hits}})
+    picked = Rule(
+        pattern="*",
+        reads="expert_weight",
+        layers=away,
+        pieces=(_reading(fault, {"expert_weight": {"storage": 1.0}}),),
+        stored={"expert_weight": {"host": left, "storage": 1.0 - left}},
+        cache=ExpertCache(capacity=left, policy="pages", reuse=reuse),
     )
-    return (*rules[:-1], revised(rules[-1], pieces=(paged,)))
+    experts_near = Rule(pattern="*", reads="expert_weight")
+    return (*rules[:-1], picked, experts_near, revised(rules[-1], pieces=(paged,)))
 
 
 def caches_of_host(*, attends: bool = True, stored: Quantity = 0.0) -> Rule:
@@ -359,7 +365,7 @@ def mapped(
     -----
     An LRU page cache: dense weights are read once per pass, in a cycle, and are found only while
     all of them fit (`cyclic_hit_rate`): the cliff. Experts get what dense weights leave, and are
-    found as in an LRU expert cache. Every weight is also in the file. Of an embedding that is not
+    found as `ExpertCache` says of ``pages``. Every weight is also in the file. Of an embedding that is not
     also the head a pass reads a few rows, so it takes no room. Mapping a page and evicting another
     costs the processor time as well (`_PAGE_FLOPS`).
     """
@@ -380,7 +386,7 @@ def mapped(
         reads="expert_weight",
         pieces=(_reading(fault, {"expert_weight": {"storage": 1.0}}),),
         stored={"expert_weight": {near: left, "storage": 1.0}},
-        cache=ExpertCache(capacity=left, reuse=reuse),
+        cache=ExpertCache(capacity=left, policy="pages", reuse=reuse),
     )
     apart = () if deployment.model.head.tied else (looked_up,)
     return (*apart, *_stay(), experts, dense)

@@ -82,7 +82,7 @@ class Rule:
     stored : mapping of tensor to mapping of tier to fraction
         What of a tensor stays in each tier between passes, where that is not where it is read from.
     cache : ExpertCache or None
-        Serves expert weights from the near memory; then the last piece has what is missed, reading
+        Serves expert weights from the first piece's memory; then the last piece has what is missed, reading
         it from where its `tiers` say, and the first piece the hits.
     fetch_above : Quantity or None
         Tokens of a pass above which the first piece also has what is missed, fetching it from there.
@@ -206,7 +206,7 @@ def _nearest(engine: str | None, memory: str) -> str:
 def _served(
     rule: Rule, cache: ExpertCache, operator: Operator, memory: str, routing: Routing
 ) -> tuple[Piece, ...]:
-    """The pieces of a rule, hits read from the near memory and misses from where the last piece says."""
+    """The pieces of a rule, hits read from the first one's memory, misses from where the last one says."""
     shape = operator.shape
     if "top_k" not in shape:
         raise InvalidSpecError(f"{operator.layer}.{operator.block}.{operator.name}: has no experts to cache")
@@ -214,9 +214,10 @@ def _served(
     first, last = rule.pieces[0], rule.pieces[-1]
     source = last.tiers["expert_weight"]
     missed = {tier: (1.0 - hits.experts) * share for tier, share in source.items()}
-    found = {memory: hits.experts}
+    own = _nearest(first.engine, memory)
+    found = {own: hits.experts}
     if len(rule.pieces) == 1:
-        found[memory] = found[memory] + missed.pop(memory, 0.0)
+        found[own] = found[own] + missed.pop(own, 0.0)
         return (_with_experts(first, 1.0, {**found, **missed}),)
     fetched = 0.0 if rule.fetch_above is None else where(shape["tokens"] > rule.fetch_above, 1.0, 0.0)
     near = {**found, **{tier: share * fetched for tier, share in missed.items()}}

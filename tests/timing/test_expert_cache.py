@@ -78,6 +78,20 @@ def test_passes_that_choose_alike_are_found_by_what_the_slots_hold_of_them() -> 
     np.testing.assert_allclose(hits.experts, recent + (1.0 - recent) * 0.25, rtol=1e-9)
 
 
+def test_one_cache_for_all_layers_finds_nothing_of_a_pass_that_exceeds_it() -> None:
+    # Uniform routing: 1 token touches 8 of 64 experts, and 16 slots hold them; 512 tokens touch all 64.
+    found = [
+        ExpertCache(capacity=0.25, policy="pages", reuse=0.2).hits(
+            experts=64.0, top_k=8.0, tokens=tokens, routing=Routing()
+        )
+        for tokens in (1.0, 512.0)
+    ]
+    apart = ExpertCache(capacity=0.25, reuse=0.2).hits(**SIZES, routing=Routing())
+
+    assert found[0].experts == apart.experts
+    assert found[1].experts == 0.0
+
+
 def test_all_or_nothing_is_found_where_all_or_nothing_repeats() -> None:
     np.testing.assert_array_equal(recent_share(held_passes=3.0, reuse=np.array([0.0, 1.0])), [0.0, 1.0])
     assert recent_share(held_passes=0.0, reuse=1.0) == 0.0

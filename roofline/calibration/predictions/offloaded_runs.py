@@ -466,7 +466,7 @@ def _with_host(deployment: Deployment, sizes: Sizes, policy: OffloadPolicy, reus
         above = fetching_pays_above(deployment, sizes)
         return experts_on_host(deployment, sizes, fetch_above=above)
     if policy.way == "layers":
-        return computed_on_host(deployment, sizes, host_bytes=_host_room(deployment))
+        return computed_on_host(deployment, sizes, host_bytes=_host_room(deployment), reuse=reuse)
     if policy.way == "mmap":
         return mapped(deployment, sizes, reuse=reuse)
     read = Piece(prefetched=policy.prefetched)

@@ -90,6 +90,21 @@ def test_tokens_drawn_at_random_find_fewer_experts_in_memory(tmp_path: Path) -> 
     np.testing.assert_allclose(found.predicted[2], found.predicted[1], rtol=0.01)
 
 
+def test_a_short_host_memory_keeps_the_experts_used_last(tmp_path: Path) -> None:
+    card = {"model": "gpt-oss-120b", "quant": "MXFP4", "runtime": "llama.cpp", "metric": "decode_tok_s",
+            "value": 5.0}  # fmt: skip
+    found = predicted(
+        tmp_path,
+        {**card, "device": "RTX 4090 24GB + i9-13900K 128GB DDR5"},
+        {**card, "device": "RTX 4090 24GB + i9-13900K 32GB DDR5"},
+        {**card, "device": "RTX 4090 24GB + i9-13900K 32GB DDR5", "gen_len": 128},
+    )
+
+    assert list(found.skipped) == [""] * 3
+    # 63 GB of experts, of which card and host hold 24 and 31: neighbours choose alike, drawn tokens do not.
+    assert found.predicted[0] > found.predicted[1] > 1.1 * found.predicted[2]
+
+
 def test_at_the_edge_of_memory_the_interval_holds_both_sides(tmp_path: Path) -> None:
     # Of 8 GiB 0.55 are kept and some working space: 7.7 GB for 7.7 GB of layers.
     edge = {"device": "Raspberry Pi 5 8GB", "quant": "Q4_K_M", "model": "NexusRaven-V2-13B", "gen_len": 128,
