@@ -205,18 +205,19 @@ def test_a_dispatch_table_takes_its_tile_from_the_rows():
     np.testing.assert_allclose((many, few), (2.62144e-6, 1.31072e-6), rtol=1e-9)
 
 
-def test_operands_beyond_the_cache_are_read_again_for_every_column_of_tiles():
-    # 16 columns of 256 without cache: activations come 15 times more; 128 * 65,536 * 2 bytes at 0.9 TB/s
-    # each. The cheaper order reads weights again for each row of tiles: there is one, so nothing.
+def test_operands_beyond_the_cache_are_read_again_for_every_wave_of_columns():
+    # 16 columns of 256 on 1, 2 and 16 units without cache: activations come 15, 7 and 0 times more, 128 *
+    # 65,536 * 2 bytes at 0.9 TB/s each. The cheaper order reads weights again for each row of tiles: there
+    # is one, so nothing.
     shape = {**SHAPES["tiled_matrix_product"], "m": 128.0, "n": 4096.0, "k": 65536.0}
     work = Work(flops=0.0, bytes=0.0, shape=shape)
 
-    def at(reread):
+    def at(reread, units):
         choices = {"wave_rounding": 0.0, "dispatch": 1.0, "reread": reread}
         return time(
             "tiled_matrix_product",
             work,
-            replace(CEILINGS, cache_bytes=0.0),
+            replace(CEILINGS, cache_bytes=0.0, units=units),
             choices=choices,
             t0_s=0.0,
             tile_s=0.0,
@@ -224,8 +225,10 @@ def test_operands_beyond_the_cache_are_read_again_for_every_column_of_tiles():
             compute_fraction=1e6,
         )
 
-    np.testing.assert_allclose(at(1.0), 15 * 128 * 65536 * 2 / 0.9e12, rtol=1e-3)
-    assert at(2.0) < at(1.0) / 100
+    once = 128 * 65536 * 2 / 0.9e12
+    np.testing.assert_allclose((at(1.0, 1.0), at(1.0, 2.0)), (15 * once, 7 * once), rtol=1e-3)
+    assert at(1.0, 16.0) < once / 100
+    assert at(2.0, 1.0) < once / 100
 
 
 def test_a_launch_bound_product_takes_the_longer_of_launch_and_kernel():

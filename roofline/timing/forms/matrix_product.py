@@ -58,7 +58,8 @@ def tiled_matrix_product(
         ``wave_rounding``, see `waves`, and three that may be absent (0). ``dispatch``: 0, any tile and
         split; 1, as many rows as m needs in a power of two up to 128, any columns, reduction whole; 2,
         one tile by m. ``reread``: 0, operands come from memory once; 1, activations again for every
-        column of tiles; 2, the cheaper of that and weights again for every row of tiles.
+        column of tiles; 2, the cheaper of that and weights again for every row of tiles; of columns, or
+        rows, that run at once the first to ask reads for all.
         ``launch_bound``: 1 where launches follow each other slower than short kernels run.
     warm : bool
         See `Form`.
@@ -175,9 +176,10 @@ def _tiled(
         tile = steps * smooth_maximum(2.0 * _STEP * rows * columns / per_unit, step, 4.0) + tile_s
         again: Quantity = 0.0
         if reread:
-            again = (column_tiles - 1.0) * missed_inputs
+            turns = maximum(tiles / units, 1.0)
+            again = (minimum(column_tiles, turns) - 1.0) * missed_inputs
         if reread == _CHEAPER:
-            again = minimum(again, (row_tiles - 1.0) * missed_weights)
+            again = minimum(again, (minimum(row_tiles, turns) - 1.0) * missed_weights)
         busy = smooth_maximum(waves(tiles * split, units, rounding) * tile, memory + again, 3.0)
         reduced = busy + where(split > 1.0, split_s + split * partial, 0.0)
         return where((split > 1.0) & (tiles > units), np.inf, reduced)
