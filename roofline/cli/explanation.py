@@ -28,7 +28,14 @@ def explanation_sections(report: "Report", document: Document, phases: Sequence[
     """Yield sentences and the tiles of the largest products of each phase, then what would change it."""
     for name in phases:
         phase = document[name]
-        remarks = [*_roofs(document, phase), _bounds(phase), _host(phase), _formats(phase), _largest(phase)]
+        remarks = [
+            *_roofs(document, phase),
+            _bounds(phase),
+            _host(phase),
+            _formats(phase),
+            _experts(report, name),
+            _largest(phase),
+        ]
         yield Section(title=f"Why: {PHASES[name].lower()}", remarks=tuple(filter(None, remarks)))
         yield from _tiles(report, name)
     yield _levers(report.scenario, phases)
@@ -39,7 +46,8 @@ def _tiles(report: "Report", phase: str) -> Iterator[Section]:
     from roofline.timing.tiling import joining_share, padding_loss, tiling_of
 
     deployment = report.scenario.deployment
-    rows = sorted(getattr(report, phase).rows, key=lambda row: -float(row.time_s))
+    running = (row for row in getattr(report, phase).rows if float(row.launches) > 0.0)
+    rows = sorted(running, key=lambda row: -float(row.time_s))
     shown: list[tuple[str, ...]] = []
     losses: list[tuple[float, float]] = []
     for row in rows:
@@ -183,6 +191,24 @@ def _formats(phase: Document) -> str:
         if row["runs_as"] not in (row["format"], "vector", "link")
     }
     return ", ".join(f"{format} runs as {runs_as}" for format, runs_as in sorted(changed))
+
+
+def _experts(report: "Report", phase: str) -> str:
+    """Experts of a layer that a pass touches, their spread, and their bounds whatever the routing."""
+    shapes = (row.operator.shape for row in getattr(report, phase).rows)
+    shape = next((found for found in shapes if "top_k" in found), None)
+    if shape is None:
+        return ""
+    tokens, experts, top_k = (float(shape[name]) for name in ("tokens", "experts", "top_k"))
+    routing = report.scenario.deployment.routing
+    sizes = {"experts": experts, "top_k": top_k, "tokens": tokens}
+    mean, variance = float(routing.touched(**sizes)), float(routing.touched_variance(**sizes))
+    most = "" if routing.kind == "uniform" else "at most "
+    return (
+        f"tokens of the pass: {exact(round(tokens))}; under {routing.kind} routing they touch {count(mean)} "
+        f"of {exact(experts)} experts in a layer, standard deviation {most}{count(variance**0.5)}; "
+        f"under any, {exact(top_k)} to {exact(round(min(experts, tokens * top_k)))}"
+    )
 
 
 def _largest(phase: Document) -> str:

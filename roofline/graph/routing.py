@@ -14,7 +14,6 @@ __all__ = [
     "Routing",
     "aligned",
     "correlation_of",
-    "distinct_variance",
     "expected_imbalance",
     "shares_adding_to",
 ]
@@ -72,6 +71,30 @@ class Routing:
             return experts * (1.0 - (1.0 - top_k / experts) ** independent)
         chances = aligned(self.inclusion(experts=experts, top_k=top_k), independent)
         return _sum_first(1.0 - (1.0 - chances) ** independent)
+
+    def touched_variance(self, *, experts: Quantity, top_k: Quantity, tokens: Quantity) -> Quantity:
+        """Return the variance of the number of distinct experts that `tokens` tokens choose.
+
+        Notes
+        -----
+        Uniform: with ``a = (1 - k/E)^n`` the chance that all tokens miss one expert and
+        ``b = ((E-k)(E-k-1) / (E(E-1)))^n`` that they miss two, ``E a (1 - a) + E (E - 1) (b - a^2)``;
+        derived in docs/offload.md section 2. Otherwise the lesser of two upper bounds: the sum of
+        ``q_i (1 - q_i)`` over the chances q_i that an expert is touched, since a token that takes one
+        expert takes others less, and ``(most - mean) (mean - least)`` of any number between k and
+        min(E, n k) (Bhatia and Davis 2000, doi:10.1080/00029890.2000.12005203).
+        """
+        independent = self.independent_tokens(tokens)
+        if self.kind != "uniform":
+            chances = aligned(self.inclusion(experts=experts, top_k=top_k), independent)
+            missed = (1.0 - chances) ** independent
+            mean, most = _sum_first(1.0 - missed), minimum(experts, tokens * top_k)
+            between = maximum(most - mean, 0.0) * maximum(mean - top_k, 0.0)
+            return minimum(_sum_first(missed * (1.0 - missed)), between)
+        one = (1.0 - top_k / experts) ** independent
+        left = maximum(experts - top_k, 0.0)
+        both = (left * maximum(left - 1.0, 0.0) / (experts * maximum(experts - 1.0, 1.0))) ** independent
+        return maximum(experts * one * (1.0 - one) + experts * (experts - 1.0) * (both - one * one), 0.0)
 
     def independent_tokens(self, tokens: Quantity) -> Quantity:
         """Return how many independent tokens touch as many experts as `tokens` correlated ones."""
@@ -175,21 +198,6 @@ def correlation_of(*, distinct: Quantity, experts: Quantity, top_k: Quantity, to
     """
     independent = log(1.0 - distinct / experts) / log(1.0 - top_k / experts)
     return minimum(maximum((tokens - independent) / (tokens - 1.0), 0.0), 1.0)
-
-
-def distinct_variance(*, experts: Quantity, top_k: Quantity, tokens: Quantity) -> Quantity:
-    """Return the variance of the number of distinct experts under uniform routing.
-
-    Notes
-    -----
-    With a = (1 - k/E)^n the chance that one expert is missed by all and
-    b = ((E-k)(E-k-1) / (E(E-1)))^n that two are: ``E a (1 - a) + E (E - 1) (b - a^2)``.
-    Derived in docs/offload.md section 2.
-    """
-    one = (1.0 - top_k / experts) ** tokens
-    left = maximum(experts - top_k, 0.0)
-    both = (left * maximum(left - 1.0, 0.0) / (experts * maximum(experts - 1.0, 1.0))) ** tokens
-    return maximum(experts * one * (1.0 - one) + experts * (experts - 1.0) * (both - one * one), 0.0)
 
 
 def expected_imbalance(*, experts: Quantity, top_k: Quantity, tokens: Quantity, ranks: Quantity) -> Quantity:

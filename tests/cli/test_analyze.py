@@ -123,6 +123,17 @@ def test_an_explanation_names_roofs_and_ridge_point(roofline: Run) -> None:
     assert "the time is the ideal bound" in out
 
 
+def test_an_explanation_bounds_the_experts_that_a_pass_touches(roofline: Run) -> None:
+    out = roofline(
+        "roofline analyze mixtral-8x7b h100-sxm --devices 2 --batch 8 --explain --phase decode"
+    ).out
+    dense = roofline("roofline analyze llama-3.1-8b h100-sxm --explain").out
+
+    # 8 (1 - (6/8)^8) = 7.20; 8 a (1 - a) + 56 (b - a^2) with a = (6/8)^8, b = (30/56)^8 is 0.734^2.
+    assert "touch 7.2 of 8 experts in a layer, standard deviation 0.734; under any, 2 to 8" in out
+    assert "experts in a layer" not in dense
+
+
 def test_sources_are_short_unless_asked_for(roofline: Run) -> None:
     short = roofline("roofline analyze llama-3.1-8b h100-sxm").out
     full = roofline("roofline analyze llama-3.1-8b h100-sxm --sources").out

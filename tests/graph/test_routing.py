@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roofline.errors import InvalidSpecError
-from roofline.graph.routing import Routing, correlation_of, distinct_variance, expected_imbalance
+from roofline.graph.routing import Routing, correlation_of, expected_imbalance
 
 
 def enumerated(experts: int, top_k: int, tokens: int) -> tuple[float, float]:
@@ -24,7 +24,26 @@ def test_touched_experts_and_their_variance_are_those_of_enumeration(
     sizes = {"experts": float(experts), "top_k": float(top_k), "tokens": float(tokens)}
 
     np.testing.assert_allclose(Routing().touched(**sizes), mean, rtol=1e-12)
-    np.testing.assert_allclose(distinct_variance(**sizes), variance, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(Routing().touched_variance(**sizes), variance, rtol=1e-9, atol=1e-12)
+
+
+def test_the_variance_of_skewed_routing_is_bounded_from_above() -> None:
+    # Two tokens that each draw 2 of 4 experts with weights 1, 1/2, 1/3, 1/4, one after the other.
+    weights = np.arange(1.0, 5.0) ** -1.0
+    chance = {
+        pair: sum(
+            weights[a] / weights.sum() * weights[b] / (weights.sum() - weights[a])
+            for a, b in (pair, pair[::-1])
+        )
+        for pair in combinations(range(4), 2)
+    }
+    counts = {(first, second): float(len({*first, *second})) for first, second in product(chance, repeat=2)}
+    mean = sum(chance[a] * chance[b] * found for (a, b), found in counts.items())
+    exact = sum(chance[a] * chance[b] * (found - mean) ** 2 for (a, b), found in counts.items())
+
+    bound = Routing(kind="zipf", skew=1.0).touched_variance(experts=4.0, top_k=2.0, tokens=2.0)
+
+    assert exact <= float(bound) < 4.0 * exact
 
 
 @pytest.mark.parametrize("skew", [0.5, 1.0, 2.0])
