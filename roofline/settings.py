@@ -188,6 +188,9 @@ class Settings(OffloadSettings):
     def _assumptions(self, deployment: Deployment) -> Iterator[str]:
         yield f"{deployment.reserve_fraction:.0%} of each device's memory is kept in reserve"
         yield "every request of the batch arrives at once; no queueing"
+        weights = (weight for *_, weight, _ in deployment.model.weights())
+        if self.weights == "fp8" and any(weight.tensor == "expert_weight" for weight in weights):
+            yield "fp8 has one scale per tensor; checkpoints with scales per block (DeepSeek, Qwen3) are fp8_block"
         if self.format_rule:
             yield RULED + ", ".join(self.format_rule)
         if str(self.accept).startswith(CURVE):

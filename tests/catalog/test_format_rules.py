@@ -106,3 +106,12 @@ def test_a_change_that_would_drop_rules_is_refused(change: dict[str, str]) -> No
 
 def test_an_answer_says_which_rules_hold() -> None:
     assert "formats by rule: *.up=fp8, *.down=int4" in scenario("*.up=fp8", "*.down=int4").assumptions
+
+
+@pytest.mark.parametrize(
+    ("model", "told"), [("qwen3-30b-a3b", True), ("llama-3.1-8b", False)], ids=["experts", "dense"]
+)
+def test_experts_in_fp8_are_told_apart_from_those_with_scales_per_block(model: str, told: bool) -> None:
+    found = make_scenario(model, "h100-sxm", weights="fp8").assumptions
+    assert any("fp8_block" in one for one in found) is told
+    assert not any("fp8_block" in one for one in make_scenario(model, "h100-sxm").assumptions)
