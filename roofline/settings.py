@@ -190,7 +190,7 @@ class Settings(OffloadSettings):
         yield "every request of the batch arrives at once; no queueing"
         weights = (weight for *_, weight, _ in deployment.model.weights())
         if self.weights == "fp8" and any(weight.tensor == "expert_weight" for weight in weights):
-            yield "fp8 has one scale per tensor; checkpoints with scales per block (DeepSeek, Qwen3) are fp8_block"
+            yield "fp8 has one scale per tensor; with scales per block (DeepSeek, Qwen3) it is fp8_block"
         if self.format_rule:
             yield RULED + ", ".join(self.format_rule)
         if str(self.accept).startswith(CURVE):
