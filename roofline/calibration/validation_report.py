@@ -151,6 +151,10 @@ _LEFT_OUT: Final = {
     "generation": (
         "## Whole models, generations left out\n\nEvery device predicted from those of other generations.\n"
     ),
+    "maker": (
+        "## Whole models, makers left out\n\nEvery device predicted from those of other makers, processors "
+        "being one: what a device gets whose maker nobody timed.\n"
+    ),
 }
 
 

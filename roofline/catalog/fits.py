@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from roofline.catalog.files import find, fold, folders, read_toml
 from roofline.catalog.hardware import load_device
 from roofline.catalog.sourced import validated
@@ -12,9 +14,18 @@ from roofline.errors import UnknownNameError, nearest
 from roofline.hardware.device import Device
 from roofline.timing.runtime import Runtime, datasheet_runtime
 
-__all__ = ["device_family", "device_generation", "device_segment", "load_runtime", "softwares"]
+__all__ = [
+    "device_family",
+    "device_generation",
+    "device_segment",
+    "load_runtime",
+    "power_over_peak",
+    "softwares",
+]
 
 _ALONE: Final = "llama.cpp"
+#: How shelves begin of what all devices have in common.
+_COMMON: Final = "any"
 #: Kinds of devices that one person uses at a time: there llama.cpp comes before what serves many.
 _PERSONAL: Final = ("consumer_gpu", "soc", "npu")
 #: Whose profile is taken where none is asked for, first match wins; others by name.
@@ -30,6 +41,11 @@ _PREFERRED: Final = (
     "executorch",
     "generic",
 )
+
+#: Memories of cards, the formats their peaks are compared at, and the range of power over peak [J/FLOP].
+_CARDS: Final = ("hbm", "gddr")
+_WIDE: Final = ("bf16", "fp16", "fp32")
+_POWERS: Final = (0.4e-12, 3e-12)
 
 
 def device_family(device: Device, engine: str = "") -> str:
@@ -54,6 +70,21 @@ def device_family(device: Device, engine: str = "") -> str:
 def device_generation(device: Device) -> str:
     """Return the folded name of an architecture without what brackets or commas add to it."""
     return fold(re.split(r"[(,]", device.architecture)[0])
+
+
+def power_over_peak(device: Device, engine: str = "") -> float:
+    """Return the power of a card over its fastest multiplication of 16 or 32 bits [J/FLOP].
+
+    0 where the power is not stated, and where the engine shares it with others, as in a chip with
+    memory that is not its own. Kept between 0.4 and 3 pJ, what the cards have that profiles are
+    carried over from.
+    """
+    kind = device_family(device, engine).rpartition("_")[2]
+    rates = device.engine.get(engine, next(iter(device.engine.values()))).peak_flops_per_s
+    fastest = max((float(rate) for name in _WIDE for rate in rates.get(name, {}).values()), default=0.0)
+    if kind not in _CARDS or device.tdp_watts is None or fastest <= 0.0:
+        return 0.0
+    return float(np.clip(float(device.tdp_watts) / fastest, *_POWERS))
 
 
 def device_segment(device: Device) -> str:
@@ -88,7 +119,7 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
     -----
     Of one software, a profile of the device itself comes before one carried over from the nearest
     generation of its family. A device without measured relatives gets the median of all devices,
-    good for one sequence at a time. Carried-over times that count cycles are put on the device's clock.
+    good for one sequence at a time. What is carried over is put on the engine's clock and power.
     Exactly one profile is read.
 
     Raises
@@ -113,8 +144,11 @@ def load_runtime(device: str, software: str | None = None) -> Runtime:
             )
     if not files:
         return datasheet_runtime(path.stem)
-    engine = next(iter(known.engine.values()))
-    return _read(files[0]).on_clock(float(engine.clock_hertz))
+    runtime = _read(files[0])
+    engine = known.engine.get(runtime.engine, next(iter(known.engine.values())))
+    return runtime.on_engine(
+        clock_hertz=float(engine.clock_hertz), joules_per_flop=power_over_peak(known, runtime.engine)
+    )
 
 
 def _read(file: Path) -> Runtime:
@@ -143,13 +177,15 @@ def _lent(device: Device) -> list[Path]:
     """Return the profile file of each software from the nearest generation of a device's families.
 
     The family of its first engine comes before those of its others, of which processors lend nothing;
-    where none lends anything, what all devices have in common. A shelf of any generation is nearer
-    than one of another.
+    where none lends anything, or nothing of what runs everywhere, what all devices have in common. A
+    shelf of any generation is nearer than one of another.
     """
     first = device_family(device)
     others = [device_family(device, name) for name in device.engine]
     families = [*dict.fromkeys((first, *(family for family in others if family != "cpu")))]
-    return _nearest(device, families) or _nearest(device, ["any"])
+    own, common = _nearest(device, families), _nearest(device, [_COMMON])
+    names = {file.stem for file in own}
+    return own + [file for file in common if not own or (file.stem == _ALONE and file.stem not in names)]
 
 
 def _nearest(device: Device, families: list[str]) -> list[Path]:
@@ -175,8 +211,8 @@ def _nearest(device: Device, families: list[str]) -> list[Path]:
     return [file for _, file in found.values()]
 
 
-def _rank(file: Path, device: Device) -> tuple[bool, int, str]:
+def _rank(file: Path, device: Device) -> tuple[bool, bool, int, str]:
     framework = file.stem.partition("_")[0]
     order = _PREFERRED.index(framework) if framework in _PREFERRED else len(_PREFERRED)
     first = device.kind in _PERSONAL and framework == _ALONE
-    return not first, order, file.stem
+    return file.parent.name.startswith(f"{_COMMON}_"), not first, order, file.stem

@@ -13,9 +13,20 @@ from pydantic import ConfigDict
 from roofline.graph.kernel_policy import KernelPolicy
 from roofline.provenance import Basis
 
-__all__ = ["BY_OPERAND", "HostTime", "KernelFit", "Runtime", "at_clock", "datasheet_runtime"]
+__all__ = [
+    "BY_OPERAND",
+    "POWER_EXPONENT",
+    "HostTime",
+    "KernelFit",
+    "Runtime",
+    "at_clock",
+    "datasheet_runtime",
+]
 
 _FILE = ConfigDict(extra="forbid")
+#: A card multiplies at the clock its power allows. Power grows with the clock (1) to its cube where the
+#: voltage follows, so the reached share of a peak grows with power over peak to a third up to 1.
+POWER_EXPONENT: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +59,9 @@ class KernelFit:
     clock_hertz : float
         Clock that the times among the parameters are stated at where they are carried over and count
         cycles [Hz]; 0 where they hold as they are.
+    joules_per_flop : float
+        Power over peak that ``compute_fraction`` is stated at where it is carried over and grows with
+        the square root of that [J/FLOP]; 0 where it holds as it is.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FILE
@@ -64,6 +78,19 @@ class KernelFit:
     choices: Mapping[str, float] = field(default_factory=dict)
     standard_errors: Mapping[str, float] = field(default_factory=dict)
     clock_hertz: float = 0.0
+    joules_per_flop: float = 0.0
+
+    def on_engine(self, *, clock_hertz: float, joules_per_flop: float) -> "KernelFit":
+        """Return this fit as it is on an engine; figures of 0 are not known and change nothing."""
+        made = self
+        if self.clock_hertz > 0.0 and clock_hertz > 0.0:
+            cycles = at_clock(self.parameters, stated=self.clock_hertz, wanted=clock_hertz)
+            made = replace(made, parameters=cycles, clock_hertz=clock_hertz)
+        if self.joules_per_flop > 0.0 and joules_per_flop > 0.0:
+            gain = (joules_per_flop / self.joules_per_flop) ** POWER_EXPONENT
+            share = {"compute_fraction": made.parameters["compute_fraction"] * gain}
+            made = replace(made, parameters={**made.parameters, **share}, joules_per_flop=joules_per_flop)
+        return made
 
 
 def at_clock(parameters: Mapping[str, float], *, stated: float, wanted: float) -> dict[str, float]:
@@ -105,6 +132,9 @@ class HostTime:
         what the intervals of the kernels explain.
     low_of, high_of : mapping of phase to float
         The same of ``decode`` or ``prefill`` passes; where absent, `low` and `high`.
+    clock_hertz : float
+        Clock of the engine that `per_layer_s` is stated at where it is carried over and counts cycles
+        [Hz]; 0 where it holds as it is.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FILE
@@ -124,6 +154,14 @@ class HostTime:
     basis: Basis = "datasheet"
     points: int = 0
     source: str = ""
+    clock_hertz: float = 0.0
+
+    def on_clock(self, clock_hertz: float) -> "HostTime":
+        """Return the times at an engine's clock [Hz]."""
+        if self.clock_hertz <= 0.0 or clock_hertz <= 0.0:
+            return self
+        factor = self.clock_hertz / clock_hertz
+        return replace(self, per_layer_s=self.per_layer_s * factor, clock_hertz=clock_hertz)
 
     def spread(self, phase: str) -> tuple[float, float]:
         """Return the log-quantiles of a pass of a phase."""
@@ -192,19 +230,18 @@ class Runtime:
     engine: str = ""
     runs_as: Mapping[str, str] = field(default_factory=dict)
 
-    def on_clock(self, clock_hertz: float) -> "Runtime":
-        """Return this runtime with the times of carried-over fits at a device's clock [Hz]."""
+    def on_engine(self, *, clock_hertz: float, joules_per_flop: float = 0.0) -> "Runtime":
+        """Return this runtime with what is carried over as it is on an engine.
+
+        Parameters
+        ----------
+        clock_hertz, joules_per_flop : float
+            Clock [Hz], power over peak [J/FLOP]; 0 where not known: what depends on it stays as stated.
+        """
         kernels = tuple(
-            replace(
-                fit,
-                parameters=at_clock(fit.parameters, stated=fit.clock_hertz, wanted=clock_hertz),
-                clock_hertz=clock_hertz,
-            )
-            if fit.clock_hertz > 0 and clock_hertz > 0
-            else fit
-            for fit in self.kernels
+            fit.on_engine(clock_hertz=clock_hertz, joules_per_flop=joules_per_flop) for fit in self.kernels
         )
-        return replace(self, kernels=kernels)
+        return replace(self, kernels=kernels, host=self.host.on_clock(clock_hertz))
 
     def fit_for(self, kind: str, format: str) -> tuple[KernelFit | None, int]:
         """Return the closest fit and how many steps back from an exact match it is.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from roofline.catalog.files import folders, names_in
-from roofline.catalog.fits import load_runtime, softwares
+from roofline.catalog.fits import load_runtime, power_over_peak, softwares
+from roofline.catalog.hardware import load_device
 from roofline.errors import UnknownNameError
 from roofline.timing.forms import FORMS, Ceilings, Work, kernel_time
 
@@ -115,3 +116,19 @@ def test_an_older_version_adds_its_own_fits_to_the_profile_it_extends():
 def test_the_newest_version_can_be_asked_for_by_number():
     newest = load_runtime("h100-sxm", "vllm")
     assert load_runtime("h100-sxm", newest.software).software == newest.software
+
+
+def test_a_cards_power_over_its_peak_is_kept_between_those_that_were_timed():
+    card = load_device("nvidia_h100_pcie_80gb").value
+    # 350 W over 756 dense fp16 TFLOP/s.
+    np.testing.assert_allclose(power_over_peak(card), 350.0 / 756e12, rtol=1e-12)
+    assert power_over_peak(replace(card, tdp_watts=5000.0)) == 3e-12
+    assert power_over_peak(replace(card, tdp_watts=None)) == 0.0
+    assert power_over_peak(load_device("apple_m1").value) == 0.0
+
+
+def test_what_runs_everywhere_is_lent_after_what_kin_run():
+    offered = softwares("intel_arc_b580")
+
+    assert offered.index("vllm") < offered.index("llama.cpp")
+    assert load_runtime("intel_arc_b580", "llama.cpp").device.startswith("any_")

@@ -1,6 +1,6 @@
-"""How well whole-model speeds are predicted without a model, a source, a device or a generation."""
+"""How well whole-model speeds are predicted without a model, a source, a device, its generation or maker."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -15,6 +15,12 @@ __all__ = ["PassScore", "score_passes"]
 Array = NDArray[np.float64]
 
 _PHASES: Final = ("decode", "prefill")
+#: What is left out together -> what it is called.
+_WITHOUT: Final[dict[str, Callable[[Place], object]]] = {
+    "device": lambda place: place.device,
+    "generation": lambda place: (place.maker, place.architecture or place.device),
+    "maker": lambda place: place.maker,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,7 @@ class PassScore:
 
     Parameters
     ----------
-    left_out : {"model", "source", "device", "generation"}
+    left_out : {"model", "source", "device", "generation", "maker"}
         What took no part in the fit that predicts a row, nor in its band.
     signed, median, p90 : float
         Median signed error, median and 90 % quantile of its size, predicted / measured - 1.
@@ -54,6 +60,7 @@ def score_passes(pool: PooledFit) -> Iterator[PassScore]:
         ("source", pool.without_source, "origin"),
         ("device", pool.without_device, "origin"),
         ("generation", pool.without_generation, "origin"),
+        ("maker", pool.without_maker, "origin"),
     )
     for left_out, errors, fold in kinds:
         for phase in _PHASES:
@@ -111,13 +118,9 @@ def _inside(errors: Array, band: Array) -> NDArray[np.bool_]:
 
 def _bands(pool: PooledFit, left_out: str, phase: str, one: _Held, held: list[_Held]) -> Array:
     """Return the low and high end, for each error, of a band to which it did not contribute."""
-    if left_out in ("device", "generation"):
-        strange = [
-            other
-            for other in held
-            if other.place.device != one.place.device
-            and (left_out == "device" or _generation(other.place) != _generation(one.place))
-        ]
+    if left_out in _WITHOUT:
+        gone = _WITHOUT[left_out]
+        strange = [other for other in held if gone(other.place) != gone(one.place)]
         return np.outer(_lent(strange, one.place), np.ones(len(one.errors)))
     between = source_deviation(pool, phase, without=one.place.device)
     kept = list(_of_phase(pool, pool.without_model, phase, by="model" if left_out == "model" else "origin"))
@@ -139,10 +142,6 @@ def _bands(pool: PooledFit, left_out: str, phase: str, one: _Held, held: list[_H
 def _lent(others: list[_Held], place: Place) -> tuple[float, float]:
     kin = [other.errors for other in others if _alike(other.place, place)]
     return lent_band(kin, [other.errors for other in others])
-
-
-def _generation(place: Place) -> tuple[str, str]:
-    return place.maker, place.architecture
 
 
 def _alike(one: Place, other: Place) -> bool:

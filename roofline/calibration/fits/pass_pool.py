@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from roofline.calibration.fits.fitting import robust
 from roofline.calibration.fits.pass_fits import Passes
-from roofline.catalog.fits import device_family, device_generation
+from roofline.catalog.fits import device_family, device_generation, power_over_peak
 from roofline.catalog.hardware import load_device
 from roofline.hardware.device import Device
+from roofline.timing.runtime import POWER_EXPONENT
 
-__all__ = ["Place", "PooledFit", "Reached", "fit_pool", "place_of"]
+__all__ = ["CLOCK_HERTZ", "JOULES_PER_FLOP", "Place", "PooledFit", "Reached", "fit_pool", "place_of"]
 
 Array = NDArray[np.float64]
 
@@ -25,6 +26,9 @@ Array = NDArray[np.float64]
 _SHARES: Final = ("memory_fraction", "compute_fraction", "per_layer_s")
 #: Centres, and standard deviations of the logarithms.
 _CENTRE: Final = {"memory_fraction": 0.75, "compute_fraction": 0.35, "per_layer_s": 6e-5}
+#: Clock and power over peak that host time and the reached peak are stated at, of engines that have them.
+CLOCK_HERTZ: Final = 2e9
+JOULES_PER_FLOP: Final = 1.2e-12
 #: Standard deviations by which each level departs from those above it, by `_SHARES`: expectation
 #: maximisation over the rows of calibrate/campaigns/end_to_end.toml, rounded.
 _SPREAD: Final[dict[str, tuple[float, float, float]]] = {
@@ -69,6 +73,8 @@ class Place:
         As `device_family` and `device_generation` of `roofline.catalog.fits` say.
     device : str
         Catalogue name.
+    clock_hertz, joules_per_flop : float
+        Of the engine: its clock [Hz], and the card's power over its peak [J/FLOP]; 0 where not known.
     """
 
     framework: str
@@ -76,6 +82,19 @@ class Place:
     family: str = ""
     architecture: str = ""
     device: str = ""
+    clock_hertz: float = 0.0
+    joules_per_flop: float = 0.0
+
+    @property
+    def per_layer_offset(self) -> float:
+        """By how much the logarithm of host time lies above that at `CLOCK_HERTZ`: it counts cycles."""
+        return -float(np.log(self.clock_hertz / CLOCK_HERTZ)) if self.clock_hertz > 0.0 else 0.0
+
+    @property
+    def compute_offset(self) -> float:
+        """By how much the logarithm of the reached peak lies above that at `JOULES_PER_FLOP`."""
+        stated = self.joules_per_flop / JOULES_PER_FLOP
+        return POWER_EXPONENT * float(np.log(stated)) if stated > 0.0 else 0.0
 
     def keys(self) -> dict[str, str]:
         """Return the name of each level that is known."""
@@ -99,6 +118,8 @@ def place_of(device: Device, name: str, *, framework: str, engine: str = "") -> 
         family=family,
         architecture=device_generation(device),
         device=name,
+        clock_hertz=float(device.engine.get(engine, next(iter(device.engine.values()))).clock_hertz),
+        joules_per_flop=power_over_peak(device, engine),
     )
 
 
@@ -142,6 +163,8 @@ class _Rows:
     memory: Any
     compute: Any
     host: Any
+    compute_offset: Array
+    host_offset: Array
     cold_column: int
     columns: Mapping[tuple[str, str, str], int]
     centre: Array
@@ -218,6 +241,12 @@ def _rows(parts: Sequence[Passes], places: Sequence[Place]) -> _Rows:
         memory=matrix("memory_fraction", kernel),
         compute=matrix("compute_fraction", kernel),
         host=matrix("per_layer_s", row),
+        compute_offset=np.repeat(
+            [place.compute_offset for place in places], [len(passes.format) for passes in parts]
+        ),
+        host_offset=np.repeat(
+            [place.per_layer_offset for place in places], [len(passes.measured_s) for passes in parts]
+        ),
         cold_column=cold_column,
         columns=columns,
         centre=np.array(centre),
@@ -230,13 +259,13 @@ def _predicted(rows: _Rows, point: Array) -> tuple[Array, Any]:
     from scipy.sparse import csr_matrix, diags
 
     memory = rows.launches * rows.memory_s * np.exp(-(rows.memory @ point))
-    compute = rows.launches * rows.compute_s * np.exp(-(rows.compute @ point))
+    compute = rows.launches * rows.compute_s * np.exp(-(rows.compute @ point) - rows.compute_offset)
     longer = np.maximum(memory, compute) + 1e-300
     of_memory, of_compute = (memory / longer) ** EXPONENT, (compute / longer) ** EXPONENT
     sharp = np.maximum(of_memory + of_compute, 1e-300)
     kernel_s = longer * sharp ** (1.0 / EXPONENT)
     count = len(rows.measured_s)
-    host_s = rows.layers * np.exp(rows.host @ point)
+    host_s = rows.layers * np.exp(rows.host @ point + rows.host_offset)
     cold_s = np.where(rows.cold, np.exp(point[rows.cold_column]), 0.0)
     whole_s = np.bincount(rows.of_pass, weights=kernel_s, minlength=count) + host_s + cold_s
     gather = csr_matrix(
@@ -296,10 +325,10 @@ class PooledFit:
     ----------
     passes, places : tuple
         One entry for each software on each device.
-    without_model, without_source, without_device, without_generation : tuple of ndarray
+    without_model, without_source, without_device, without_generation, without_maker : tuple of ndarray
         Logarithm of measured over predicted time of every pass, fitted without its model on that
         device, without its table on that device (nan where it is the only one), without the device,
-        without all devices of its generation.
+        without all devices of its generation, without all of its maker.
     """
 
     passes: tuple[Passes, ...]
@@ -308,6 +337,7 @@ class PooledFit:
     without_source: tuple[Array, ...]
     without_device: tuple[Array, ...]
     without_generation: tuple[Array, ...]
+    without_maker: tuple[Array, ...]
     _columns: Mapping[tuple[str, str, str], int]
     _point: Array
     _covariance: Array
@@ -316,16 +346,15 @@ class PooledFit:
         """Return what is reached at a place; levels that no row has told of depart from nothing."""
         keys = place.keys()
         base = {share: [(share, level, name) for level, name in keys.items()] for share in _SHARES}
+        offset = dict(zip(_SHARES, (0.0, place.compute_offset, place.per_layer_offset), strict=True))
 
-        def value(names: Iterable[tuple[str, str, str]]) -> float:
+        def value(share: str, more: Iterable[tuple[str, str]] = ()) -> float:
+            names = base[share] + [(share, level, name) for level, name in more]
             at = [self._columns[name] for name in names if name in self._columns]
-            return float(np.exp(np.sum(self._point[at])))
+            return float(np.exp(np.sum(self._point[at]) + offset[share]))
 
         def shares(*more: tuple[str, str]) -> dict[str, float]:
-            return {
-                share: value(base[share] + [(share, level, name) for level, name in more])
-                for share in _SHARES[:2]
-            }
+            return {share: value(share, more) for share in _SHARES[:2]}
 
         def of_format(format: str) -> dict[str, float]:
             alike = _ALIKE.get(format, format)
@@ -342,7 +371,7 @@ class PooledFit:
             product=shares(),
             experts=shares(("experts", "experts")),
             by_format={format: of_format(format) for format in formats},
-            per_layer_s=value(base["per_layer_s"]),
+            per_layer_s=value("per_layer_s"),
             standard_errors={share: self._deviation(share, place) for share in _SHARES},
         )
 
@@ -374,7 +403,8 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
     Notes
     -----
     ``t = sum over kernels of | F / (e_c P), B / (e_m W) |_4 + c layers``; the logarithms of e_m, e_c
-    and c are sums of departures of the framework, its backend (framework and maker), the device's
+    and c are what clock and power explain (c counts cycles, e_c of cards grows with the square root of
+    power over peak) and sums of departures of the framework, its backend (framework and maker), the device's
     family, generation and the device itself, of the weight format in general, in the backend and on
     the device, of experts and of kernels without weights. Each departure has a Gaussian prior around
     zero, so a level of few rows hardly departs (partial pooling, Gelman and Hill 2007, chapter 12).
@@ -382,8 +412,8 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
     take a constant time more.
 
     Errors without a model are linearised: ``e = (I - H)^-1 r`` over the rows left out, with H their
-    block of the hat matrix (Cook and Weisberg 1982, section 2.2). Without a device or a generation
-    everything is fitted again.
+    block of the hat matrix (Cook and Weisberg 1982, section 2.2). Without a device, a generation or a
+    maker everything is fitted again.
     """
     places = tuple(
         place_of(load_device(part.device).value, part.device, framework=part.framework, engine=part.engine)
@@ -430,6 +460,7 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
         without_source=tuple(without_source),
         without_device=tuple(away([part.device for part in parts])),
         without_generation=tuple(away([place.keys().get("architecture", place.device) for place in places])),
+        without_maker=tuple(away([place.maker for place in places])),
         _columns=rows.columns,
         _point=point,
         _covariance=covariance,

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from roofline.calibration.fits.fitting import rounded
 from roofline.calibration.fits.pass_fits import multiplied_in
-from roofline.calibration.fits.pass_pool import EXPONENT, Place, PooledFit, Reached
+from roofline.calibration.fits.pass_pool import (
+    CLOCK_HERTZ,
+    EXPONENT,
+    JOULES_PER_FLOP,
+    Place,
+    PooledFit,
+    Reached,
+)
 from roofline.catalog.hardware import load_device
 from roofline.provenance import Basis
 from roofline.timing.runtime import HostTime, KernelFit, Runtime
@@ -41,6 +48,15 @@ class _Errors:
     place: Place
     phase: str
     values: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Unseen:
+    """Errors of passes without their device, without its generation, without all of its maker."""
+
+    device: list[_Errors]
+    generation: list[_Errors]
+    maker: list[_Errors]
 
 
 def _quantiles(values: Array, weights: Array) -> tuple[float, float]:
@@ -117,7 +133,7 @@ def lent_band(kin: list[Array], everyone: list[Array]) -> tuple[float, float]:
     ----------
     kin, everyone : list of ndarray
         Errors without the device, of each device of its class and of each device there is; of
-        classes of no generation, errors without its generation.
+        classes of no generation, errors without its generation; of none at all, without its maker.
 
     Notes
     -----
@@ -146,13 +162,17 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
             for phase in _PHASES
         ]
 
-    kept, away = by_phase(pool.without_model), by_phase(pool.without_device)
-    apart = by_phase(pool.without_generation)
+    kept = by_phase(pool.without_model)
+    unseen = _Unseen(
+        device=by_phase(pool.without_device),
+        generation=by_phase(pool.without_generation),
+        maker=by_phase(pool.without_maker),
+    )
     between = {phase: source_deviation(pool, phase) for phase in _PHASES}
     everyone = {phase: [one.values for one in kept if one.phase == phase] for phase in _PHASES}
     for part, place in zip(pool.passes, pool.places, strict=True):
         # A phase that was never timed on the device is one of an unseen device.
-        bands = _lent_bands(away, apart, place) | {
+        bands = _lent_bands(unseen, place) | {
             one.phase: measured_band(one.values, everyone[one.phase], between=between[one.phase])
             for one in kept
             if one.place == place and len(one.values)
@@ -166,7 +186,7 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
             made, device=place.device, software=part.software, date=date
         )
     for name, place in _classes(pool).items():
-        made = _lent(pool, _lent_bands(away, apart, place), place)
+        made = _lent(pool, _lent_bands(unseen, place), place)
         profiles[name] = replace(made, device=name.split("/")[1], software=place.framework, date=date)
     return profiles | _cold(profiles, pool)
 
@@ -195,7 +215,7 @@ def _classes(pool: PooledFit) -> dict[str, Place]:
             key = place.family, generation
             years[key] = min(years.get(key, device.year), device.year)
     for place in pool.places:
-        known = replace(place, device="")
+        known = replace(place, device="", clock_hertz=0.0, joules_per_flop=0.0)
         for (family, generation), year in years.items():
             if family == place.family:
                 at = replace(known, architecture="" if generation == "any" else generation)
@@ -209,20 +229,22 @@ def _alike(one: Place, other: Place) -> bool:
     return (one.framework, one.family) == (other.framework, other.family)
 
 
-def _lent_bands(away: list[_Errors], apart: list[_Errors], place: Place) -> dict[str, tuple[float, float]]:
+def _lent_bands(unseen: _Unseen, place: Place) -> dict[str, tuple[float, float]]:
     """Return the bands of a place that was not timed, by phase, from errors without what was.
 
     Errors are those without the device where others of its generation ran that phase, else those
-    without the generation.
+    without the generation, and without the maker where not even the family is known.
     """
     bands = {}
     for phase in _PHASES:
-        others = [one for one in away if one.phase == phase and one.place.device != place.device]
+        others = [one for one in unseen.device if one.phase == phase and one.place.device != place.device]
         timed = any(
             _alike(one.place, place) and one.place.architecture == place.architecture and len(one.values)
             for one in others
         )
-        own = [one for one in (away if place.architecture and timed else apart) if one.phase == phase]
+        apart = unseen.generation if place.family else unseen.maker
+        left_out = unseen.device if place.architecture and timed else apart
+        own = [one for one in left_out if one.phase == phase]
         kin = [one.values for one in own if _alike(one.place, place)]
         bands[phase] = lent_band(kin, [one.values for one in own])
     return bands
@@ -236,12 +258,19 @@ def _lent(pool: PooledFit, bands: Mapping[str, tuple[float, float]], place: Plac
     parts = [part for part, other in zip(pool.passes, pool.places, strict=True) if other in lenders]
     names = sorted({part.device for part in parts})
     told = ", ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} devices"
-    return _runtime(
+    made = _runtime(
         pool.reached(place), bands, framework=place.framework, basis="transferred",
         points=sum(len(part.measured_s) for part in parts), source=f"carried over from {told}",
         engine=parts[0].engine if kin else "", prefilled=any("prefill" in part.phase for part in parts),
         maker=place.maker,
     )  # fmt: skip
+    clock = CLOCK_HERTZ if any(other.clock_hertz > 0.0 for other in lenders) else 0.0
+    power = JOULES_PER_FLOP if any(other.joules_per_flop > 0.0 for other in lenders) else 0.0
+    return replace(
+        made,
+        kernels=tuple(replace(fit, joules_per_flop=power) for fit in made.kernels),
+        host=replace(made.host, clock_hertz=clock),
+    )
 
 
 def _runtime(

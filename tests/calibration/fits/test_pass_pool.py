@@ -7,13 +7,14 @@ import pytest
 
 from roofline.calibration.accuracy.pass_accuracy import score_passes
 from roofline.calibration.fits.pass_fits import Passes, multiplied_in
-from roofline.calibration.fits.pass_pool import Place, fit_pool
+from roofline.calibration.fits.pass_pool import CLOCK_HERTZ, JOULES_PER_FLOP, Place, fit_pool, place_of
 from roofline.calibration.fits.pass_profiles import (
     build_whole_model_profiles,
     lent_band,
     measured_band,
     source_deviation,
 )
+from roofline.catalog.hardware import load_device
 
 DEVICES = ("nvidia_rtx_4090", "nvidia_rtx_4080", "nvidia_rtx_3090", "apple_m3_pro", "apple_m1")
 
@@ -159,6 +160,35 @@ def test_a_generation_left_out_is_predicted_by_the_others(pool):
     assert np.max(np.abs(pool.without_generation[0] - pool.without_device[0])) > 0.0
 
 
+def test_without_its_maker_a_device_is_predicted_by_other_makers(pool):
+    # M1 and M3 go together; without all of NVIDIA only those two are left.
+    assert np.max(np.abs(pool.without_maker[3] - pool.without_device[3])) > 0.0
+    assert np.max(np.abs(pool.without_maker[0])) > np.max(np.abs(pool.without_device[0]))
+
+
+def test_host_time_is_carried_over_in_cycles():
+    # 140,000 cycles of each engine per layer are 100 us at 1.4 GHz.
+    clocks = {name: place_of(load_device(name).value, name, framework="").clock_hertz for name in DEVICES[:2]}
+    fast, slow = (passes(name, host=1.4e5 / clock) for name, clock in clocks.items())
+    found = fit_pool([fast, slow])
+
+    away = replace(found.places[0], device="", clock_hertz=1.4e9)
+    np.testing.assert_allclose(found.reached(away).per_layer_s, 100e-6, rtol=0.2)
+
+
+def test_lent_profiles_state_the_clock_and_power_they_hold_at(pool):
+    profiles = build_whole_model_profiles(pool, "")
+    cards, chips = (
+        profiles[f"transferred/{family}/llama.cpp"]
+        for family in ("nvidia_gddr_any_any_2020", "apple_shared_any_any_2020")
+    )
+
+    assert {fit.joules_per_flop for fit in cards.kernels} == {JOULES_PER_FLOP}
+    assert {fit.joules_per_flop for fit in chips.kernels} == {0.0}
+    assert cards.host.clock_hertz == chips.host.clock_hertz == CLOCK_HERTZ
+    assert profiles["nvidia_rtx_4090/llama.cpp"].host.clock_hertz == 0.0
+
+
 def test_llama_cpp_multiplies_on_the_lanes_of_apple_alone():
     assert multiplied_in("llama.cpp", "apple") == {"bf16": "fp32.fp32", "fp16": "fp32.fp32"}
     assert multiplied_in("llama.cpp", "nvidia") == {"bf16": "fp16.fp16", "fp16": "fp16.fp16"}
@@ -209,5 +239,5 @@ def test_experts_and_formats_keep_their_ratio_in_a_profile(pool):
 def test_scores_count_every_row_once_for_each_thing_left_out(pool):
     scores = [score for score in score_passes(pool) if score.software != "all"]
 
-    for left_out in ("model", "device", "generation"):
+    for left_out in ("model", "device", "generation", "maker"):
         assert sum(score.rows for score in scores if score.left_out == left_out) == 60
