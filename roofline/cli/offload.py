@@ -1,6 +1,7 @@
 """`roofline offload`: where a model that does not fit should live."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,7 +15,9 @@ from roofline.errors import InvalidSpecError
 from roofline.units import parse
 
 if TYPE_CHECKING:
+    from roofline.scenario import Scenario
     from roofline.studies.flash_neurons import FlashPlan
+    from roofline.studies.host_memory_schedule import Generation
     from roofline.studies.offload_search import OffloadSearch, Timeline, Trial
 
 __all__ = ["EXAMPLES", "run"]
@@ -25,6 +28,7 @@ roofline offload qwen3-30b-a3b snapdragon-8-elite --weights q4_0 --memory-limit 
 roofline offload llama-3.1-70b desktop-rtx-4090 --weights q4_0 --budget '12 GiB' --budget '24 GiB'
 roofline offload qwen3-30b-a3b desktop-rtx-4090 --timeline --trace step.json
 roofline offload opt-6.7b phone-snapdragon-8-gen-3 --budget '8 GiB' --neurons 0.1,5:0.24
+roofline offload mixtral-8x7b a40 --prompt 98 --output 32 --requests 20000 --cache-memory '70 GB'
 """
 
 _WIDTH: Final = 60
@@ -50,6 +54,20 @@ def run(
             "tokens use together, e.g. 0.1,5:0.24.",
         ),
     ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Also generate so many requests offline, weights streamed from host memory each pass and "
+            "caches attended there (MoE-Lens).",
+        ),
+    ] = None,
+    cache_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Host memory for the caches of --requests. [default: what weights leave]"
+        ),
+    ] = None,
     form: FormatOption = Format.TABLE,
     out: FileOption = None,
 ) -> None:
@@ -64,16 +82,20 @@ def run(
     found = search_offload(given.settings(), budgets=sizes)
     best = found.best(found.budgets[-1])
     plans = {} if neurons is None else _neuron_plans(found, neurons)
+    if requests is None and cache_memory is not None:
+        raise InvalidSpecError("--cache-memory wants --requests")
+    batches = {} if requests is None else _batches(given.settings().scenario(), requests, cache_memory)
     if trace is not None:
         if best is None:
             raise InvalidSpecError("--trace: no plan fits the largest budget")
         write(as_json(chrome_trace(decode_timeline(best.report.scenario))), trace)
     if form is Format.JSON:
-        write(as_json({**_document(found), **_neuron_document(plans)}), out)
+        write(as_json({**_document(found), **_neuron_document(plans), **_batch_document(batches)}), out)
     elif form is Format.CSV:
         write(_csv(found), out)
     else:
         sections = [*_sections(found, best, timeline), *([_neurons(plans)] if plans else [])]
+        sections += [_generations(batches)] if batches else []
         write(render(_title(found), sections, form), out)
 
 
@@ -185,6 +207,42 @@ def _neuron_document(plans: "dict[float, FlashPlan | None]") -> dict[str, Any]:
         for size, plan in plans.items()
     ]
     return {"neurons": found}
+
+
+def _batches(scenario: "Scenario", requests: int, cache_memory: str | None) -> "dict[str, Generation]":
+    """A batch generated from host memory, prompts beside decoding and apart."""
+    from roofline.studies.host_memory_schedule import generate, host_pass
+
+    size = None if cache_memory is None else parse(cache_memory, "bytes", of="--cache-memory")
+    costs = host_pass(scenario, cache_bytes=size)
+    lengths = [float(getattr(scenario.workload, name)) for name in ("prompt_tokens", "output_tokens")]
+    prompt, output = (max(round(length), 1) for length in lengths)
+    return {
+        name: generate(costs, requests=requests, prompt_tokens=prompt, output_tokens=output, mixed=mixed)
+        for name, mixed in (("beside", True), ("apart", False))
+    }
+
+
+def _generations(batches: "dict[str, Generation]") -> Section:
+    rows = [
+        (
+            name, quantity(found.time_s, "s"), count(found.tokens_per_s), percent(found.utilisation),
+            count(float(found.passes)), count(float(found.preempted)), found.binding,
+        )
+        for name, found in batches.items()
+    ]  # fmt: skip
+    return Section(
+        title="Requests generated from host memory, prompts beside decoding or apart from it",
+        header=("prompts", "takes", "token/s", "device busy", "passes", "preempted", "works longest"),
+        rows=rows,
+        remarks=("weights cross the link in every pass; the host attends, at its memory's and lanes' peaks",),
+    )
+
+
+def _batch_document(batches: "dict[str, Generation]") -> dict[str, Any]:
+    if not batches:
+        return {}
+    return {"generations": {name: asdict(found) for name, found in batches.items()}}
 
 
 def _timeline(timeline: "Timeline") -> Section:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
-
 from roofline.analysis import analyze
 from roofline.errors import InvalidSpecError
 from roofline.graph.blocks.feed_forward import FeedForward
@@ -17,6 +15,7 @@ from roofline.scenario import Scenario
 from roofline.studies.expert_exchange import exchange_reduction
 from roofline.studies.flash_neurons import flash_plan, neurons_of, parse_use
 from roofline.studies.host_memory_roofline import host_memory_roof
+from roofline.studies.host_memory_schedule import generate, host_pass, saturating_tokens
 from roofline.studies.hot_cold_neurons import hot_cold_time
 from roofline.studies.sliding_window import window_memory, windowed_layer
 from roofline.timing.deployment import Deployment
@@ -68,13 +67,8 @@ def _weights(deployment: Deployment, *layers: str) -> float:
 
 def _saturating_tokens(scenario: Scenario, arguments: Arguments) -> Figure:
     """Tokens of a pass that takes as long as moving all weights over a link."""
-    pass_s = _weights(scenario.deployment) / _amount(arguments, "link", "bytes_per_s")
-    prompt = float(scenario.workload.prompt_tokens)
-    tokens = np.geomspace(1e2, 1e6, 400)
-    report = analyze(
-        scenario.replace_at("workload.batch_size", tokens / prompt), axes=1, intervals=False, keep_rows=False
-    )
-    return float(np.interp(pass_s, np.asarray(report.prefill.time_s.value), tokens)), "host_link"
+    link = _amount(arguments, "link", "bytes_per_s")
+    return saturating_tokens(scenario, link_bytes_per_s=link), "host_link"
 
 
 def _host_roof(scenario: Scenario, arguments: Arguments) -> Figure:
@@ -94,6 +88,26 @@ def _host_roof(scenario: Scenario, arguments: Arguments) -> Figure:
         host_bytes_per_s=_amount(arguments, "host", "bytes_per_s", "1e9 TB/s"),
     )
     return float(roof.utilisation), "compute" if float(roof.utilisation) == 1.0 else "host"
+
+
+def _host_schedule(scenario: Scenario, arguments: Arguments) -> Figure:
+    """Share of the device that a batch over a model in host memory keeps busy, pass by pass."""
+    costs = host_pass(
+        scenario,
+        cache_bytes=_amount(arguments, "cache", "bytes"),
+        link_bytes_per_s=_amount(arguments, "link", "bytes_per_s"),
+        host_bytes_per_s=_amount(arguments, "host", "bytes_per_s"),
+        saturating=_number(arguments, "saturating"),
+    )
+    apart = arguments.get("phases") == "apart"
+    found = generate(
+        costs,
+        requests=int(_number(arguments, "requests")),
+        prompt_tokens=int(scenario.workload.prompt_tokens),
+        output_tokens=int(scenario.workload.output_tokens),
+        mixed=not apart,
+    )
+    return found.decode_utilisation if apart else found.utilisation, found.binding
 
 
 def _mixture(scenario: Scenario) -> MixtureOfExperts:
@@ -316,6 +330,7 @@ def _sparse_gain(scenario: Scenario, arguments: Arguments) -> Figure:
 SYSTEM_PARTS: Final[Mapping[str, Part]] = {
     "saturating_tokens": Part(dimension="token", figure=_saturating_tokens),
     "host_roof": Part(dimension="", figure=_host_roof, better="high"),
+    "host_schedule": Part(dimension="", figure=_host_schedule, better="high"),
     "slot_memory": Part(dimension="bytes", figure=_slot_memory),
     "slot_saving": Part(dimension="", figure=_slot_saving),
     "cache_hits": Part(dimension="", figure=_cache_hits),

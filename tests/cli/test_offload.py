@@ -52,6 +52,7 @@ def test_a_model_that_fits_nowhere_is_an_answer(roofline: Run) -> None:
     [
         (f"offload {PHONE} --budget 8", "want text such as"),
         (f"offload {PHONE} --budget '800 GiB'", "at most the 24 GiB"),
+        (f"offload {PHONE} --cache-memory '8 GiB'", "--cache-memory wants --requests"),
         (f"analyze {PHONE} --offload tape", "no tier is called 'tape'"),
         (f"analyze {PHONE} --offload host", "no tier 'host'"),
         (f"analyze {PHONE} --routing zipf:-1", "want uniform, zipf:SKEW"),
@@ -83,3 +84,13 @@ def test_an_impossible_use_of_neurons_is_refused(roofline: Run, text: str) -> No
 
     assert found.status == 2
     assert "neurons: want" in found.err
+
+
+def test_requests_are_generated_from_host_memory_beside_and_apart(roofline: Run) -> None:
+    line = "offload mixtral-8x7b a40 --budget '24 GiB' --prompt 98 --output 32 --requests 20000"
+    found = json.loads(roofline(f"{line} --cache-memory '70 GB' --format json").out)["generations"]
+    table = roofline(line)
+
+    assert found["beside"]["tokens_per_s"] > found["apart"]["tokens_per_s"] > 0.0
+    assert table.status == 0
+    assert "preempted" in table.out
