@@ -6,12 +6,13 @@ from typing import Final, Literal
 from roofline.catalog.fits import load_runtime
 from roofline.catalog.traces import popularity_of, read_trace
 from roofline.catalog.usual_hosts import on_usual_machine
+from roofline.dotted_path import replace_at
 from roofline.errors import InvalidSpecError, UnknownNameError, nearest
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.routing import Routing
 from roofline.hardware import System
 from roofline.offload_settings import OffloadSettings
-from roofline.quantity import replace_at, revised
+from roofline.quantity import revised
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
 from roofline.timing.expert_cache import USUAL_REUSE, ExpertCache

@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from roofline.dotted_path import resolve
 from roofline.errors import InvalidSpecError, nearest
-from roofline.quantity import resolve
 from roofline.scenario import Scenario
 from roofline.units import LARGEST_AMOUNT, dimension_of, parse
 

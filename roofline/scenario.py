@@ -8,8 +8,8 @@ from pydantic import ConfigDict
 from roofline.decoding.autoregressive import Autoregressive
 from roofline.decoding.union import AnyDecoding
 from roofline.decoding.workload import Workload
+from roofline.dotted_path import replace_at
 from roofline.provenance import Citation
-from roofline.quantity import replace_at
 from roofline.timing.deployment import Deployment
 
 __all__ = ["Scenario"]

@@ -10,7 +10,7 @@ import pytest
 
 from roofline import Report, Scenario, make_scenario
 from roofline.analysis import analyze
-from roofline.quantity import replace_at
+from roofline.dotted_path import replace_at
 
 #: Numbers that decide which rows there are, or which branch of a form is taken: structure, by name.
 STRUCTURE = {

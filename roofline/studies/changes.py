@@ -17,12 +17,13 @@ from roofline.catalog.models import load_model
 from roofline.catalog.precision import with_formats
 from roofline.catalog.sourced import Sourced
 from roofline.decoding.speculative import Speculative
+from roofline.dotted_path import resolve
 from roofline.errors import InvalidSpecError, nearest
 from roofline.graph.model import ModelSpec
 from roofline.graph.parallelism import Parallelism
 from roofline.overrides import full_path, set_value
 from roofline.provenance import Citation
-from roofline.quantity import Quantity, resolve
+from roofline.quantity import Quantity
 from roofline.scenario import Scenario
 from roofline.settings import RULED
 from roofline.speculation import make_acceptance, make_tree

@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from roofline.analysis import analyze
+from roofline.dotted_path import replace_at
 from roofline.overrides import full_path
-from roofline.quantity import replace_at
 from roofline.report import Report
 from roofline.scenario import Scenario
 from roofline.units import dimension_of

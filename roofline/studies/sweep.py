@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.analysis import analyze, analyze_decode
+from roofline.dotted_path import replace_at
 from roofline.errors import InvalidSpecError, optional
-from roofline.quantity import Quantity, replace_at, total
+from roofline.quantity import Quantity, total
 from roofline.report import Interval, PhaseReport
 from roofline.scenario import Scenario
 from roofline.studies.changes import apply, factor_of, figures_of, is_numeric

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roofline.dotted_path import replace_at
 from roofline.graph.blocks.alternating_updates import AlternatingUpdates
 from roofline.graph.blocks.bottleneck import Bottleneck
 from roofline.graph.blocks.cross_attention import CrossAttention
@@ -28,7 +29,6 @@ from roofline.graph.kernel_policy import KernelPolicy
 from roofline.graph.operator import Operator, Precision, Terms
 from roofline.graph.parallelism import Parallelism
 from roofline.graph.step import Segment, Sequences, Step
-from roofline.quantity import replace_at
 
 HIDDEN_SIZE = 64.0
 LATENT: dict[str, Any] = {

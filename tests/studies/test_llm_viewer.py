@@ -10,9 +10,9 @@ import pytest
 
 from roofline.catalog.hardware import load_device
 from roofline.catalog.models import load_model
+from roofline.dotted_path import replace_at
 from roofline.errors import InvalidSpecError
 from roofline.hardware.device import Device
-from roofline.quantity import replace_at
 from roofline.studies.llm_viewer import STEPS, ViewerCase, by_layer, departures
 
 REFERENCE = tomllib.loads(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from roofline.api import make_scenario
-from roofline.quantity import replace_at
+from roofline.dotted_path import replace_at
 from roofline.timing.deployment import Deployment
 from roofline.timing.runtime import HostTime, datasheet_runtime
 

@@ -8,9 +8,9 @@ from roofline.catalog.hardware import load_device, load_link, load_storage
 from roofline.catalog.host_names import Machine
 from roofline.catalog.offload_policies import OffloadPolicy
 from roofline.catalog.usual_hosts import USUAL_STORAGE, is_card, usual_host
+from roofline.dotted_path import replace_at
 from roofline.errors import InvalidSpecError
 from roofline.hardware import Device
-from roofline.quantity import replace_at
 from roofline.scenario import Scenario
 from roofline.timing.runtime import Runtime
 

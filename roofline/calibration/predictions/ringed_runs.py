@@ -20,10 +20,11 @@ from roofline.device_ring import (
     proportional_ring,
     ring_time,
 )
+from roofline.dotted_path import replace_at
 from roofline.errors import InvalidSpecError, UnknownNameError
 from roofline.graph.parallelism import Parallelism
 from roofline.hardware.link import Link
-from roofline.quantity import replace_at, total
+from roofline.quantity import total
 from roofline.scenario import Scenario
 
 if TYPE_CHECKING:
