@@ -1,55 +1,31 @@
-"""A report as HTML, as notebooks show it."""
+"""A titled table as HTML, as notebooks show an answer, and its figures as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-from roofline.quantity import Quantity, total
+from roofline.quantity import Quantity
 
-if TYPE_CHECKING:
-    from roofline.report import Interval, Report
-
-__all__ = ["report_html"]
+__all__ = ["shown", "table_html"]
 
 _PREFIXES: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 
 
-def report_html(report: "Report") -> str:
-    """Return a report as an HTML table; of a grid, the smallest and largest value of each entry."""
-    deployment = report.scenario.deployment
-    title = f"{deployment.model.name} on {deployment.system.device.name}, {deployment.runtime.software}"
-    rows = "".join(
+def table_html(title: str, rows: Iterable[tuple[str, str, str]], notes: Iterable[str]) -> str:
+    """Return rows of name, value and remark as an HTML table, with notes below it."""
+    cells = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td>"
-        f"<td>{escape(note)}</td></tr>"
-        for name, value, note in _rows(report)
+        f"<td>{escape(remark)}</td></tr>"
+        for name, value, remark in rows
     )
-    notes = "".join(f"<li>{escape(text)}</li>" for text in report.assumptions)
-    return f"<table><caption>{escape(title)}</caption>{rows}</table><ul>{notes}</ul>"
+    listed = "".join(f"<li>{escape(text)}</li>" for text in notes)
+    return f"<table><caption>{escape(title)}</caption>{cells}</table><ul>{listed}</ul>"
 
 
-def _rows(report: "Report") -> Iterator[tuple[str, str, str]]:
-    single = np.ndim(report.end_to_end_s.value) == 0
-    yield _latency("TTFT", report.ttft_s, f"{report.prefill.bound}-bound" if single else "")
-    yield _latency("TPOT", report.tpot_s, f"{report.decode.bound}-bound" if single else "")
-    yield _latency("End to end", report.end_to_end_s, f"rests on: {report.basis}" if single else "")
-    yield "Output throughput", _shown(report.output_tokens_per_s, "token/s"), ""
-    for tier, tensors in report.memory.used_bytes.items():
-        capacity = _shown(report.memory.capacity_bytes[tier], "B")
-        yield f"Memory: {tier}", _shown(total(tensors.values()), "B"), f"of {capacity}"
-    fits = np.asarray(report.fits)
-    yield "Fits", "yes" if fits.all() else "no" if not fits.any() else f"{fits.mean():.0%} of the points", ""
-
-
-def _latency(name: str, interval: "Interval", note: str) -> tuple[str, str, str]:
-    band = ""
-    if np.any(np.asarray(interval.low) != interval.high):
-        band = f"80 % in {_shown(np.min(interval.low), 's')} to {_shown(np.max(interval.high), 's')}"
-    return name, _shown(interval.value, "s"), "; ".join(filter(None, (band, note)))
-
-
-def _shown(value: Quantity, unit: str) -> str:
+def shown(value: Quantity, unit: str) -> str:
+    """Return a value with its unit; of a grid, the smallest and the largest."""
     low, high = float(np.min(value)), float(np.max(value))
     return _one(low, unit) if low == high else f"{_one(low, unit)} to {_one(high, unit)}"
 

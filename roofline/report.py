@@ -1,10 +1,12 @@
 """What an analysis found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from roofline.provenance import Basis
-from roofline.quantity import Quantity
+from roofline.quantity import Quantity, total
 from roofline.scenario import Scenario
 from roofline.timing.pass_time import MemoryUse, Row
 
@@ -113,7 +115,31 @@ class Report:
         return max(shares, key=lambda name: shares[name])
 
     def _repr_html_(self) -> str:
-        """Return the answer as HTML, for notebooks."""
-        from roofline.notebook import report_html
+        """Return the answer as an HTML table, for notebooks."""
+        from roofline.notebook import table_html
 
-        return report_html(self)
+        deployment = self.scenario.deployment
+        title = f"{deployment.model.name} on {deployment.system.device.name}, {deployment.runtime.software}"
+        return table_html(title, self._shown_rows(), self.assumptions)
+
+    def _shown_rows(self) -> Iterator[tuple[str, str, str]]:
+        """Yield name, value and remark of each figure; of a grid its smallest and largest value."""
+        from roofline.notebook import shown
+
+        single = np.ndim(self.end_to_end_s.value) == 0
+        for name, interval, remark in (
+            ("TTFT", self.ttft_s, f"{self.prefill.bound}-bound" if single else ""),
+            ("TPOT", self.tpot_s, f"{self.decode.bound}-bound" if single else ""),
+            ("End to end", self.end_to_end_s, f"rests on: {self.basis}" if single else ""),
+        ):
+            band = ""
+            if np.any(np.asarray(interval.low) != interval.high):
+                band = f"80 % in {shown(np.min(interval.low), 's')} to {shown(np.max(interval.high), 's')}"
+            yield name, shown(interval.value, "s"), "; ".join(filter(None, (band, remark)))
+        yield "Output throughput", shown(self.output_tokens_per_s, "token/s"), ""
+        for tier, tensors in self.memory.used_bytes.items():
+            capacity = shown(self.memory.capacity_bytes[tier], "B")
+            yield f"Memory: {tier}", shown(total(tensors.values()), "B"), f"of {capacity}"
+        fits = np.asarray(self.fits)
+        some = "no" if not fits.any() else f"{fits.mean():.0%} of the points"
+        yield "Fits", "yes" if fits.all() else some, ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from roofline.graph.blocks.union import AnyBlock
 
-__all__ = ["Layer", "Run", "layer_counts"]
+__all__ = ["Layer", "Run", "layer_counts", "layer_names"]
 
 Layer = Mapping[str, AnyBlock]
 
@@ -16,6 +16,11 @@ class Run:
 
     layers: tuple[str, ...]
     repeat: int = 1
+
+
+def layer_names(order: Iterable[Run]) -> tuple[str, ...]:
+    """Return the layer at each depth, in order."""
+    return tuple(name for run in order for _ in range(run.repeat) for name in run.layers)
 
 
 def layer_counts(order: Iterable[Run]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pydantic import ConfigDict
 
 from roofline.graph.blocks.block import Block
 from roofline.graph.blocks.embedding import Embedding, Head
-from roofline.graph.layer import Layer, Run, layer_counts
+from roofline.graph.layer import Layer, Run, layer_counts, layer_names
 from roofline.graph.operator import Operator, Precision, Terms, collective
 from roofline.graph.schedule import Schedule, scheduled
 from roofline.graph.step import Step
@@ -64,7 +64,7 @@ class ModelSpec:
 
     def layer_names(self) -> tuple[str, ...]:
         """Return the layer at each depth, in order."""
-        return tuple(name for run in self.order for _ in range(run.repeat) for name in run.layers)
+        return layer_names(self.order)
 
     def layer_counts(self) -> dict[str, int]:
         """Return how often each layer occurs."""
@@ -131,11 +131,16 @@ class ModelSpec:
             for layer, block, weight, repeat in self.weights()
         )
 
+    def _scheduled(
+        self, step: Step, schedules: tuple[Schedule, ...]
+    ) -> Iterator[tuple[str, Step, Layer, Quantity]]:
+        return scheduled(self.layers, self.order, step, schedules, model=self.name)
+
     def operators(self, step: Step, terms: Terms, schedules: tuple[Schedule, ...] = ()) -> Iterator[Operator]:
         """Yield one row per distinct kernel of a pass, with how many layers repeat it."""
         yield from _rows(self.embedding, step, revised(terms, layer="embedding", block="embedding"), 1.0)
         last = step
-        for name, layer_step, layer, repeat in scheduled(self, step, schedules):
+        for name, layer_step, layer, repeat in self._scheduled(step, schedules):
             for block_name, block in layer.items():
                 yield from _rows(block, layer_step, revised(terms, layer=name, block=block_name), repeat)
             last = layer_step
@@ -155,7 +160,7 @@ class ModelSpec:
         self, step: Step, terms: Terms, schedules: tuple[Schedule, ...] = ()
     ) -> Iterator[tuple[str, str, str, Quantity]]:
         """Yield ``(layer, block, tensor, bytes)`` of what one rank keeps, over all equal layers [B]."""
-        for name, layer_step, layer, repeat in scheduled(self, step, schedules):
+        for name, layer_step, layer, repeat in self._scheduled(step, schedules):
             for block_name, block in layer.items():
                 held = block.resident(layer_step, revised(terms, layer=name, block=block_name))
                 for tensor, size in held.items():

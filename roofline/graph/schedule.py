@@ -6,19 +6,18 @@ techniques are given never matters; they act as pruning, then budgets, then head
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import ConfigDict
 
 from roofline.errors import InvalidSpecError, nearest
+from roofline.graph.blocks.block import Block
+from roofline.graph.layer import Layer, Run, layer_counts, layer_names
 from roofline.graph.layer_rule import LayerRule, combined, product_of, smallest
 from roofline.graph.operator import Operator, Terms
 from roofline.graph.step import Segment, Sequences, Step
 from roofline.graph.weight import Weight
 from roofline.quantity import Quantity, minimum, total, where
-
-if TYPE_CHECKING:
-    from roofline.graph.model import ModelSpec
 
 __all__ = ["CacheFill", "LayerRule", "Schedule", "scheduled"]
 
@@ -88,7 +87,8 @@ class CacheFill:
     (hidden-state propagation, Schuster et al. 2022, arXiv:2207.07061, section 3.1).
     """
 
-    block: Any
+    block: Block
+    kind: str = "cache_fill"
 
     def weights(self, hidden_size: Quantity) -> tuple[Weight, ...]:
         """Return nothing: the block declares its weights."""
@@ -115,14 +115,25 @@ class CacheFill:
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
         """Return what the filled tokens keep [B]."""
         alone = step.with_sequences(replace(part, past=()) for part in step.sequences)
-        held: Mapping[str, Quantity] = self.block.resident(alone, terms)
-        return held
+        return self.block.resident(alone, terms)
 
 
 def scheduled(
-    model: "ModelSpec", step: Step, schedules: tuple[Schedule, ...]
-) -> Iterator[tuple[str, Step, Any, Quantity]]:
+    layers: Mapping[str, Layer],
+    order: tuple[Run, ...],
+    step: Step,
+    schedules: tuple[Schedule, ...],
+    *,
+    model: str,
+) -> Iterator[tuple[str, Step, Layer, Quantity]]:
     """Yield ``(name, step, layer, repeat)`` for each distinct layer under the schedules.
+
+    Parameters
+    ----------
+    layers, order
+        As in `roofline.graph.model.ModelSpec`.
+    model : str
+        What refusals call it.
 
     Notes
     -----
@@ -131,25 +142,25 @@ def scheduled(
     time it runs. Derived in docs/formulas.md, "Layers that are skipped".
     """
     if not schedules:
-        for name, repeat in model.layer_counts().items():
-            yield name, step, model.layers[name], float(repeat)
+        for name, repeat in layer_counts(order).items():
+            yield name, step, layers[name], float(repeat)
         return
-    names = model.layer_names()
+    names = layer_names(order)
     counts: dict[tuple[str, ...], int] = {}
     for depth, name in enumerate(names):
-        rules = (schedule.rule_at(depth, len(names), model.name) for schedule in schedules)
+        rules = (schedule.rule_at(depth, len(names), model) for schedule in schedules)
         key = (name, *rules)
         counts[key] = counts.get(key, 0) + 1
     for (name, *rule_names), repeat in counts.items():
         rule = combined(
             schedule.rules[rule_name] for schedule, rule_name in zip(schedules, rule_names, strict=True)
         )
-        yield from _ruled(rule, name, step, model.layers[name], float(repeat))
+        yield from _ruled(rule, name, step, layers[name], float(repeat))
 
 
 def _ruled(
-    rule: LayerRule, name: str, step: Step, layer: Mapping[str, Any], repeat: Quantity
-) -> Iterator[tuple[str, Step, Any, Quantity]]:
+    rule: LayerRule, name: str, step: Step, layer: Layer, repeat: Quantity
+) -> Iterator[tuple[str, Step, Layer, Quantity]]:
     """Apply one combined rule in the canonical order: pruning, skipping, budgets, reading, heads."""
     pruned = step.with_sequences(_pruned(rule, part) for part in step.sequences)
     runs: Quantity = 1.0

@@ -225,7 +225,15 @@ def test_two_rules_of_one_kind_keep_the_smaller() -> None:
 
 def test_layers_with_the_same_rule_share_one_row() -> None:
     keep, drop = LayerRule(), LayerRule(tokens_kept={"image": 0.0})
-    parts = list(scheduled(MODEL, prefill(), (Schedule.of((keep, keep, keep, drop), "prune"),)))
+    parts = list(
+        scheduled(
+            MODEL.layers,
+            MODEL.order,
+            prefill(),
+            (Schedule.of((keep, keep, keep, drop), "prune"),),
+            model=MODEL.name,
+        )
+    )
 
     assert [part[3] for part in parts] == [3.0, 1.0]
 
