@@ -36,6 +36,8 @@ class OffloadSettings:
         where None.
     prefetch : float or None
         Share of what is fetched that was asked for in time, 0..1.
+    prefetch_waste : float or None
+        Experts fetched for nothing, over those fetched in time, >= 0; with ``cache``.
     routing : str or None
         ``uniform``, ``zipf:SKEW``, ``correlated:SHARE`` or ``trace:FILE``.
     kv_offload : str or None
@@ -64,6 +66,7 @@ class OffloadSettings:
     hit_rate: float | None = None
     reuse: float | None = None
     prefetch: float | None = None
+    prefetch_waste: float | None = None
     routing: str | None = None
     kv_offload: str | None = None
     engine: str | None = None

@@ -106,12 +106,19 @@ def _check(keys: OffloadSettings) -> None:
         value = getattr(keys, name)
         if value is not None and not 0.0 <= value < 1e6:
             raise InvalidSpecError(f"{name}: want a number >= 0, got {value:g}")
+    if keys.prefetch_waste is not None:
+        if not 0.0 <= keys.prefetch_waste < 1e6:
+            raise InvalidSpecError(f"prefetch_waste: want a number >= 0, got {keys.prefetch_waste:g}")
+        if not keys.prefetch:
+            raise InvalidSpecError("prefetch_waste wants prefetch, the share that is fetched in time")
     if keys.io_depth is not None and not keys.io_depth >= 1.0:
         raise InvalidSpecError(f"io_depth: want at least 1, got {keys.io_depth:g}")
     if keys.n_gpu_layers is not None and keys.experts_on_cpu is not None:
         raise InvalidSpecError("n_gpu_layers and experts_on_cpu both place experts: give one")
     given = [
-        name for name in ("cache_experts", "cache_policy", "hit_rate") if getattr(keys, name) is not None
+        name
+        for name in ("cache_experts", "cache_policy", "hit_rate", "prefetch_waste")
+        if getattr(keys, name) is not None
     ]
     if given and keys.offload_mode not in (None, "cache"):
         raise InvalidSpecError(f"{given[0]} wants offload_mode cache, not {keys.offload_mode}")
@@ -187,7 +194,15 @@ def _placed(scenario: Scenario, keys: OffloadSettings) -> tuple[tuple[Rule, ...]
         if not experts:
             raise InvalidSpecError(f"offload_mode cache: {model.name} has no experts; want stream or compute")
         slots = None if keys.cache_experts is None else keys.cache_experts / experts
-        rules = cached(deployment, sizes, source=tier, slots=slots, cache=_cache(keys), read=read)
+        rules = cached(
+            deployment,
+            sizes,
+            source=tier,
+            slots=slots,
+            cache=_cache(keys),
+            read=read,
+            wasted=keys.prefetch_waste or 0.0,
+        )
         return rules, (_cache_note(keys),)
     wanted = read if keys.prefetch is not None else revised(read, prefetched=0.0)
     return streamed(deployment, sizes, source=tier, read=read, expert_read=wanted), ()

@@ -99,6 +99,18 @@ def test_a_prefetcher_of_full_accuracy_hides_what_overlaps() -> None:
     np.testing.assert_allclose(serial, blind, rtol=1e-9)
 
 
+def test_wrong_guesses_are_fetched_beside_the_right_ones() -> None:
+    settings: dict[str, Any] = {"offload": "host", "weights": "bf16", "hit_rate": 0.5, "prefetch": 0.5}
+    exact, wrong = (answer(**settings, prefetch_waste=waste) for waste in (0.0, 1.0))
+
+    # Half of what is missed is guessed in time, and as much again for nothing: 1.5 times the bytes.
+    moved = [found.decode.bytes_by_tier["host"] for found in (exact, wrong)]
+    np.testing.assert_allclose(moved[1] / moved[0], 1.5, rtol=1e-9)
+    assert wrong.tpot_s.value > exact.tpot_s.value
+    with pytest.raises(InvalidSpecError, match="wants prefetch"):
+        answer(offload="host", weights="bf16", prefetch_waste=0.5)
+
+
 def test_a_given_hit_rate_scales_what_is_fetched() -> None:
     fetched = [
         answer(offload="host", weights="bf16", cache_experts=16, hit_rate=rate).decode.bytes_by_tier["host"]

@@ -123,6 +123,9 @@ FLAGS: Final[dict[str, Flag]] = {
     "cache_policy": _text("cache_policy", "NAME", "lru, lfu or static. [default: lru]"),
     "hit_rate": _number("hit_rate", "Share of the touched experts that the cache serves, as measured."),
     "reuse": _number("reuse", "Share of experts the pass before touched too. [default: 0.2]"),
+    "prefetch_waste": _number(
+        "prefetch_waste", "Experts fetched for nothing, over those that --prefetch has in time."
+    ),
     "prefetch": _number("prefetch", "Share of fetched bytes that were asked for in time, 0..1."),
     "routing": _text("routing", "KIND", "uniform (default), zipf:SKEW, correlated:SHARE or trace:FILE."),
     "kv_offload": _text("kv_offload", "WHERE", "KV cache in host memory: host fetches it, cpu attends."),

@@ -16,6 +16,7 @@ from roofline.units import parse
 
 if TYPE_CHECKING:
     from roofline.scenario import Scenario
+    from roofline.studies.cache_simulator import TraceCount
     from roofline.studies.flash_neurons import FlashPlan
     from roofline.studies.host_memory_schedule import Generation
     from roofline.studies.offload_search import OffloadSearch, Timeline, Trial
@@ -28,10 +29,13 @@ roofline offload qwen3-30b-a3b snapdragon-8-elite --weights q4_0 --memory-limit 
 roofline offload llama-3.1-70b desktop-rtx-4090 --weights q4_0 --budget '12 GiB' --budget '24 GiB'
 roofline offload qwen3-30b-a3b desktop-rtx-4090 --timeline --trace step.json
 roofline offload opt-6.7b phone-snapdragon-8-gen-3 --budget '8 GiB' --neurons 0.1,5:0.24
+roofline offload qwen3-30b-a3b desktop-rtx-4090 --routing trace:routes.npy --hits
 roofline offload mixtral-8x7b a40 --prompt 98 --output 32 --requests 20000 --cache-memory '70 GB'
 """
 
 _WIDTH: Final = 60
+#: Slots that are counted, over experts.
+_SLOTS: Final = (0.0625, 0.125, 0.25, 0.375, 0.5, 0.75)
 
 
 @takes_settings
@@ -68,6 +72,10 @@ def run(
             metavar="SIZE", help="Host memory for the caches of --requests. [default: what weights leave]"
         ),
     ] = None,
+    hits: Annotated[
+        bool,
+        typer.Option("--hits", help="Also count what caches serve of the trace of --routing, by policy."),
+    ] = False,
     form: FormatOption = Format.TABLE,
     out: FileOption = None,
 ) -> None:
@@ -84,18 +92,20 @@ def run(
     plans = {} if neurons is None else _neuron_plans(found, neurons)
     if requests is None and cache_memory is not None:
         raise InvalidSpecError("--cache-memory wants --requests")
+    counts = _counts(given.settings().scenario(), given.settings().routing) if hits else ()
     batches = {} if requests is None else _batches(given.settings().scenario(), requests, cache_memory)
     if trace is not None:
         if best is None:
             raise InvalidSpecError("--trace: no plan fits the largest budget")
         write(as_json(chrome_trace(decode_timeline(best.report.scenario))), trace)
     if form is Format.JSON:
-        write(as_json({**_document(found), **_neuron_document(plans), **_batch_document(batches)}), out)
+        beside = {**_neuron_document(plans), **_batch_document(batches), **_hit_document(counts)}
+        write(as_json({**_document(found), **beside}), out)
     elif form is Format.CSV:
         write(_csv(found), out)
     else:
         sections = [*_sections(found, best, timeline), *([_neurons(plans)] if plans else [])]
-        sections += [_generations(batches)] if batches else []
+        sections += [*([_generations(batches)] if batches else []), *([_hits(counts)] if counts else [])]
         write(render(_title(found), sections, form), out)
 
 
@@ -160,7 +170,54 @@ def _plan(best: "Trial") -> Section:
         f"Fastest at {best.budget_bytes / 2**30:.3g} GiB: {best.plan.name}, "
         f"{count(best.decode_tokens_per_s)} token/s, bound by {best.report.decode.bound}"
     )
-    return Section(title=title, header=("tier", "", "used", "of", "holds"), rows=rows, left=5)
+    return Section(
+        title=title, header=("tier", "", "used", "of", "holds"), rows=rows, left=5, remarks=_cached(best)
+    )
+
+
+def _cached(best: "Trial") -> tuple[str, ...]:
+    """What the expert cache of a plan serves, where it has one."""
+    from roofline.studies.offload_search import cached_experts
+
+    found = cached_experts(best.report.scenario)
+    if found is None:
+        return ()
+    return (
+        f"of {count(found.experts)} experts in a layer {count(found.slots)} are near; a decode step touches "
+        f"{count(found.touched)} and finds {percent(found.served)} of them there",
+    )
+
+
+def _counts(scenario: "Scenario", routing: str | None) -> "tuple[TraceCount, ...]":
+    """What caches of several sizes serve of the trace of `routing`."""
+    from roofline.catalog.traces import read_trace
+    from roofline.studies.cache_simulator import count_trace
+    from roofline.studies.offload_search import mixture_of
+
+    kind, _, path = (routing or "").partition(":")
+    if kind != "trace":
+        raise InvalidSpecError("--hits wants --routing trace:FILE, the trace to count")
+    mixture = mixture_of(scenario)
+    experts = int(mixture.experts)
+    slots = sorted({max(round(share * experts), 1) for share in _SLOTS})
+    trace = read_trace(path, experts=experts, top_k=int(mixture.top_k))
+    return count_trace(trace, slots, batch=max(round(float(scenario.workload.sequences)), 1))
+
+
+def _hits(counts: "tuple[TraceCount, ...]") -> Section:
+    policies = list(counts[0].hit_rates)
+    rows = [
+        (count(float(one.slots)), *(percent(one.hit_rates[policy]) for policy in policies)) for one in counts
+    ]
+    return Section(
+        title="Experts of the trace found in a cache, by slots of a layer and policy",
+        header=("slots", *policies),
+        rows=rows,
+        remarks=(
+            f"a pass touches {count(counts[0].distinct)} experts of a layer, {percent(counts[0].reuse)} of "
+            "them as the pass before; static: the best fixed set; give --hit-rate what your cache serves",
+        ),
+    )
 
 
 def _neuron_plans(found: "OffloadSearch", text: str) -> "dict[float, FlashPlan | None]":
@@ -243,6 +300,10 @@ def _batch_document(batches: "dict[str, Generation]") -> dict[str, Any]:
     if not batches:
         return {}
     return {"generations": {name: asdict(found) for name, found in batches.items()}}
+
+
+def _hit_document(counts: "tuple[TraceCount, ...]") -> dict[str, Any]:
+    return {"hits": [asdict(one) for one in counts]} if counts else {}
 
 
 def _timeline(timeline: "Timeline") -> Section:

@@ -5,18 +5,18 @@ a trace can be given to a scenario as ``hit_rate``.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.catalog.traces import CHUNK_TOKENS
+from roofline.catalog.traces import CHUNK_TOKENS, TraceFile
 from roofline.errors import InvalidSpecError
 from roofline.graph.routing import Routing
 
-__all__ = ["POLICIES", "CacheCount", "passes_of", "simulate", "synthetic_trace"]
+__all__ = ["POLICIES", "CacheCount", "TraceCount", "count_trace", "passes_of", "simulate", "synthetic_trace"]
 
 Policy = Literal["lru", "lfu", "belady", "static"]
 POLICIES: Final = ("lru", "lfu", "belady", "static")
@@ -148,6 +148,89 @@ def simulate(
         count.hits += found if seen >= warm_passes else 0
     count.passes = max(count.passes - warm_passes, 0)
     return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceCount:
+    """What caches of one size serve of all layers of a trace.
+
+    Parameters
+    ----------
+    slots : int
+        Experts of each layer that have a slot.
+    hit_rates : mapping of str to float
+        By policy: share of touched experts that were there, 0..1.
+    distinct, reuse : float
+        Mean distinct experts of a pass in a layer, and the share of them that the pass before touched.
+    """
+
+    slots: int
+    hit_rates: Mapping[str, float]
+    distinct: float
+    reuse: float
+
+
+def count_trace(trace: TraceFile, slots: Sequence[int], *, batch: int = 1) -> tuple[TraceCount, ...]:
+    """Return what caches of several sizes serve of a trace, by policy, all layers together.
+
+    Parameters
+    ----------
+    slots : sequence of int
+        Experts of each layer that have a slot.
+    batch : int
+        Consecutive tokens that make one pass.
+
+    Raises
+    ------
+    FileFormatError
+        As `TraceFile.rows`.
+
+    Notes
+    -----
+    ``static`` keeps the experts that each layer touches most in this very trace, so it is the best that a
+    fixed set can do. The file is read once and held in two bytes a choice.
+    """
+    held: dict[int, list[NDArray[np.uint16]]] = {}
+    for layers, chosen in trace.rows():
+        for layer in np.unique(layers):
+            held.setdefault(int(layer), []).append(chosen[layers == layer].astype(np.uint16))
+    layered = [_by_frequency(np.concatenate(parts), trace.experts) for parts in held.values()]
+    return tuple(
+        _counted(
+            size,
+            {
+                policy: [
+                    simulate([chosen], experts=trace.experts, slots=size, policy=policy, batch=batch)
+                    for chosen in layered
+                ]
+                for policy in POLICIES
+            },
+        )
+        for size in slots
+    )
+
+
+def _by_frequency(chosen: NDArray[np.uint16], experts: int) -> NDArray[np.int64]:
+    """Choices of a layer, experts numbered by how often they are chosen."""
+    order = np.argsort(-np.bincount(chosen.ravel(), minlength=experts), kind="stable")
+    rank = np.empty(experts, dtype=np.int64)
+    rank[order] = np.arange(experts)
+    numbered: NDArray[np.int64] = rank[chosen]
+    return numbered
+
+
+def _counted(slots: int, counts: Mapping[str, Sequence[CacheCount]]) -> TraceCount:
+    def over_layers(layers: Sequence[CacheCount], part: str, whole: str) -> float:
+        sums = [sum(int(getattr(one, name)) for one in layers) for name in (part, whole)]
+        return sums[0] / max(sums[1], 1)
+
+    any_policy = counts["lru"]
+    return TraceCount(
+        slots=slots,
+        hit_rates={policy: over_layers(layers, "hits", "touched") for policy, layers in counts.items()},
+        distinct=over_layers(any_policy, "touched", "passes"),
+        reuse=over_layers(any_policy, "reused", "touched"),
+    )
 
 
 def _lru(passes: Iterable[list[int]], slots: int) -> Iterator[int]:

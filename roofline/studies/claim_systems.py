@@ -17,6 +17,7 @@ from roofline.studies.flash_neurons import flash_plan, neurons_of, parse_use
 from roofline.studies.host_memory_roofline import host_memory_roof
 from roofline.studies.host_memory_schedule import generate, host_pass, saturating_tokens
 from roofline.studies.hot_cold_neurons import hot_cold_time
+from roofline.studies.offload_search import mixture_of
 from roofline.studies.sliding_window import window_memory, windowed_layer
 from roofline.timing.deployment import Deployment
 from roofline.timing.expert_cache import ExpertCache
@@ -110,20 +111,12 @@ def _host_schedule(scenario: Scenario, arguments: Arguments) -> Figure:
     return found.decode_utilisation if apart else found.utilisation, found.binding
 
 
-def _mixture(scenario: Scenario) -> MixtureOfExperts:
-    for layer in scenario.deployment.model.layers.values():
-        for block in layer.values():
-            if isinstance(block, MixtureOfExperts):
-                return block
-    raise InvalidSpecError(f"{scenario.deployment.model.name}: has no mixture of experts")
-
-
 def _slot_memory(scenario: Scenario, arguments: Arguments) -> Figure:
     """Weights in memory with so many expert slots of each layer; all of them where none are named."""
     deployment = scenario.deployment
     stored = deployment.weight_bytes()
     experts = float(total(size for _, _, tensor, size in stored if tensor == "expert_weight"))
-    block = _mixture(scenario)
+    block = mixture_of(scenario)
     slots = _number(arguments, "slots", float(block.experts))
     return _weights(deployment) - experts * (1.0 - slots / float(block.experts)), "memory"
 
@@ -136,7 +129,7 @@ def _slot_saving(scenario: Scenario, arguments: Arguments) -> Figure:
 
 def _cache_hits(scenario: Scenario, arguments: Arguments) -> Figure:
     """Share of a batch's distinct experts found in an LRU cache, or at most with every one foreseen."""
-    block, slots = _mixture(scenario), _number(arguments, "slots")
+    block, slots = mixture_of(scenario), _number(arguments, "slots")
     skew = _number(arguments, "skew", 0.0)
     routing = Routing(kind="zipf", skew=skew) if skew else Routing()
     tokens = float(scenario.workload.sequences)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from roofline.analysis import analyze
 from roofline.catalog.usual_hosts import on_usual_machine
 from roofline.errors import InvalidSpecError
+from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.report import Report
 from roofline.scenario import Scenario
 from roofline.settings import Settings
@@ -19,12 +20,15 @@ from roofline.units import parse, render
 __all__ = [
     "PLANS",
     "WAITS",
+    "CachedExperts",
     "OffloadSearch",
     "Plan",
     "Timeline",
     "Trial",
+    "cached_experts",
     "chrome_trace",
     "decode_timeline",
+    "mixture_of",
     "search_offload",
 ]
 
@@ -157,6 +161,60 @@ def _possible(base: Scenario) -> Iterator[Plan]:
         }
         if there[plan.offload] and (experts or plan.mode not in ("cache", "choose")):
             yield plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedExperts:
+    """An expert cache in a decode step.
+
+    Parameters
+    ----------
+    slots, experts, touched : float
+        Of a layer: experts that have a slot, all of them, and those a pass touches.
+    served : float
+        Share of those touched that are found there, 0..1.
+    """
+
+    slots: float
+    experts: float
+    touched: float
+    served: float
+
+
+def mixture_of(scenario: Scenario) -> MixtureOfExperts:
+    """Return a model's first mixture of experts.
+
+    Raises
+    ------
+    InvalidSpecError
+        If it has none.
+    """
+    model = scenario.deployment.model
+    blocks = (block for layer in model.layers.values() for block in layer.values())
+    found = next((block for block in blocks if isinstance(block, MixtureOfExperts)), None)
+    if found is None:
+        raise InvalidSpecError(f"{model.name}: has no mixture of experts")
+    return found
+
+
+def cached_experts(scenario: Scenario) -> CachedExperts | None:
+    """Return what the expert cache of a placed scenario serves, None where it has none."""
+    deployment = scenario.deployment
+    cache = next((rule.cache for rule in deployment.placement.rules if rule.cache is not None), None)
+    if cache is None:
+        return None
+    mixture = mixture_of(scenario)
+    shape = {
+        "experts": mixture.experts,
+        "top_k": mixture.top_k,
+        "tokens": scenario.workload.sequences,
+    }
+    return CachedExperts(
+        slots=float(cache.capacity) * float(mixture.experts),
+        experts=float(mixture.experts),
+        touched=float(deployment.routing.touched(**shape)),
+        served=float(cache.hits(**shape, routing=deployment.routing).experts),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,12 @@
 """A tensor-parallel group of small devices that streams its layers through a window in memory."""
 
-from roofline.quantity import Quantity, maximum, where
+from roofline.errors import InvalidSpecError
+from roofline.quantity import Quantity, ceil, log, maximum, where
 
 __all__ = ["is_steady", "star_hops", "window_memory", "windowed_layer", "windowed_token"]
+
+#: Of a logarithm, so that powers of two are whole.
+_ROUNDING = 1e-9
 
 
 def windowed_layer(*, compute_s: Quantity, exchange_s: Quantity, load_s: Quantity) -> Quantity:
@@ -103,13 +107,23 @@ def star_hops(*, devices: Quantity, links: Quantity, topology: str) -> Quantity:
     links : Quantity
         Links between two devices, through routers, >= 1.
     topology : str
-        ``star``: to one device and back; ``ring``: around twice, step by step.
+        ``star``: to one device and back; ``tree``: pairs up to one device and back; ``ring``: around twice,
+        step by step.
+
+    Raises
+    ------
+    InvalidSpecError
+        If there is no such topology.
 
     Notes
     -----
-    arXiv:2410.00531, section 3.2: 8 for a star of 8 devices four links apart, 56 for a ring.
+    arXiv:2410.00531, section 3.2: 8 for a star of 8 devices four links apart, 56 for a ring. A binary tree
+    of n devices has ``ceil(log2 n)`` levels each way.
     """
-    return 2.0 * links if topology == "star" else 2.0 * (devices - 1.0) * links
+    steps = {"star": 1.0, "tree": ceil(log(devices) / log(2.0) - _ROUNDING), "ring": devices - 1.0}
+    if topology not in steps:
+        raise InvalidSpecError(f"star_hops: want {', '.join(steps)}, got {topology!r}")
+    return 2.0 * steps[topology] * links
 
 
 def window_memory(*, around_bytes: Quantity, layers_bytes: Quantity, devices: Quantity) -> Quantity:

@@ -170,6 +170,7 @@ def cached(
     slots: Quantity | None = None,
     cache: ExpertCache | None = None,
     read: Piece | None = None,
+    wasted: Quantity = 0.0,
 ) -> tuple[Rule, ...]:
     """Return the rules that keep dense weights near and cache experts in what is left.
 
@@ -182,9 +183,14 @@ def cached(
     read : Piece, optional
         How misses are read. Which experts are wanted is known only after the router, so nothing of
         them is fetched ahead unless a predictor's accuracy is given as `prefetched`.
+    wasted : Quantity
+        What a predictor fetches for nothing, over what it fetches of experts that are wanted, >= 0.
 
     Notes
     -----
+    Of every missed byte the share a is fetched ahead, and w a more beside it, so the tier moves 1 + w a
+    bytes of which (1 + w) a are not waited for (ExpertFlow, He et al. 2024, arXiv:2410.17954, counts its
+    predictor's errors so).
     Where dense weights do not fit either, no slot is left and their excess is streamed.
     """
     near = next(iter(deployment.system.device.memory))
@@ -192,11 +198,13 @@ def cached(
     policy = ExpertCache(capacity=1.0) if cache is None else cache
     used = revised(policy, capacity=fitting if slots is None else slots)
     misses = Piece(prefetched=0.0) if read is None else read
+    moved = 1.0 + wasted * misses.prefetched
+    misses = revised(misses, prefetched=(1.0 + wasted) * misses.prefetched / moved)
     taken = used.capacity * sizes.expert_bytes
     experts = Rule(
         pattern="*",
         reads="expert_weight",
-        pieces=(_reading(misses, {"expert_weight": {source: 1.0}}),),
+        pieces=(_reading(misses, {"expert_weight": {source: moved}}),),
         stored={"expert_weight": {near: used.capacity, source: 1.0}},
         cache=used,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 Run = Callable[[str], Any]
@@ -52,6 +53,7 @@ def test_a_model_that_fits_nowhere_is_an_answer(roofline: Run) -> None:
     [
         (f"offload {PHONE} --budget 8", "want text such as"),
         (f"offload {PHONE} --budget '800 GiB'", "at most the 24 GiB"),
+        (f"offload {PHONE} --hits", "wants --routing trace:FILE"),
         (f"offload {PHONE} --cache-memory '8 GiB'", "--cache-memory wants --requests"),
         (f"analyze {PHONE} --offload tape", "no tier is called 'tape'"),
         (f"analyze {PHONE} --offload host", "no tier 'host'"),
@@ -94,3 +96,18 @@ def test_requests_are_generated_from_host_memory_beside_and_apart(roofline: Run)
     assert found["beside"]["tokens_per_s"] > found["apart"]["tokens_per_s"] > 0.0
     assert table.status == 0
     assert "preempted" in table.out
+
+
+def test_a_trace_is_counted_by_policy(roofline: Run, tmp_path: Path) -> None:
+    file = tmp_path / "routes.npy"
+    chosen = np.random.default_rng(1).permuted(np.tile(np.arange(128), (60, 1)), axis=1)[:, :8]
+    np.save(file, chosen)
+    line = f"offload {PHONE} --budget '8 GiB' --routing trace:{file} --hits"
+    found = roofline(line)
+    counted = json.loads(roofline(f"{line} --format json").out)["hits"]
+
+    assert "belady" in found.out
+    assert "experts in a layer" in found.out
+    rates = [size["hit_rates"]["belady"] for size in counted]
+    assert rates == sorted(rates)
+    assert all(size["hit_rates"]["belady"] >= size["hit_rates"]["lru"] for size in counted)

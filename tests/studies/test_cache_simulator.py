@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roofline.catalog.traces import popularity_of, read_trace
 from roofline.errors import FileFormatError, InvalidSpecError
 from roofline.graph.routing import Routing
-from roofline.studies.cache_simulator import simulate, synthetic_trace
+from roofline.studies.cache_simulator import count_trace, simulate, synthetic_trace
 from roofline.timing.expert_cache import ExpertCache
 
 
@@ -188,3 +188,18 @@ def test_a_long_trace_is_counted_in_bounded_memory() -> None:
     tracemalloc.stop()
 
     assert peak < 16 * 2**20
+
+
+def test_a_trace_is_counted_over_its_layers_by_policy_and_size(tmp_path: Path) -> None:
+    # Layer 0 chooses expert 5 always, layer 1 experts 0, 1, 2 in turn: one LRU slot finds 11 + 0 of 24, three
+    # find all but the first of each expert.
+    chosen = np.stack([np.full((12, 1), 5), (np.arange(12) % 3)[:, None]], axis=1)
+    np.save(tmp_path / "routes.npy", chosen)
+
+    one, three = count_trace(read_trace(tmp_path / "routes.npy", experts=8), [1, 3])
+
+    np.testing.assert_allclose([one.hit_rates["lru"], three.hit_rates["lru"]], [11 / 24, 20 / 24], rtol=1e-12)
+    # A fixed expert of each layer is there from the start: all of layer 0, a third of layer 1.
+    np.testing.assert_allclose(one.hit_rates["static"], 16 / 24, rtol=1e-12)
+    assert three.hit_rates["belady"] >= three.hit_rates["lru"]
+    assert (one.distinct, one.reuse) == (1.0, 11 / 24)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from roofline.errors import InvalidSpecError
 from roofline.studies.sliding_window import (
     is_steady,
     star_hops,
@@ -89,6 +90,14 @@ def test_hops_are_those_of_the_paper() -> None:
     # Section 3.2: eight devices, four links between two of them.
     assert star_hops(devices=8.0, links=4.0, topology="star") == 8.0
     assert star_hops(devices=8.0, links=4.0, topology="ring") == 56.0
+
+
+def test_a_tree_has_a_level_for_every_doubling() -> None:
+    # Eight devices: three levels up and down, of four links each; nine need a fourth.
+    assert star_hops(devices=8.0, links=4.0, topology="tree") == 24.0
+    assert star_hops(devices=9.0, links=4.0, topology="tree") == 32.0
+    with pytest.raises(InvalidSpecError, match="want star, tree, ring"):
+        star_hops(devices=8.0, links=4.0, topology="mesh")
 
 
 def test_embedding_and_head_are_the_peak_of_a_small_window() -> None:
