@@ -1,12 +1,13 @@
 """An answer as titled sections, written as text or as Markdown."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from roofline.cli.output import Format
 from roofline.cli.tables import render_table
+from roofline.provenance import Citation
 
-__all__ = ["Section", "render"]
+__all__ = ["Section", "render", "source_documents", "source_section"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,19 @@ def render(title: str, sections: Iterable[Section], form: Format) -> str:
         lines += [f"- {text}" if form is Format.MD else f"  {text}" for text in section.remarks]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def source_documents(citations: Iterable[Citation]) -> list[dict[str, str]]:
+    """Return each source that is cited once, as a plain document."""
+    return [asdict(source) for source in dict.fromkeys(citation.source for citation in citations)]
+
+
+def source_section(sources: Iterable[Mapping[str, str]]) -> list[Section]:
+    """Return the section that lists sources; none where there are none."""
+    remarks = tuple(
+        f"{source['title']} ({source['kind']}, {source['accessed']}) {source['url']}" for source in sources
+    )
+    return [Section(title="Sources", remarks=remarks)] if remarks else []
 
 
 def _indented(text: str) -> str:
