@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,27 +109,36 @@ def find(name: str, *sections: str) -> Path:
     """
     if name.endswith(".toml"):
         return Path(name)
-    known: list[str] = []
     # With decimal points first: OPT-1.3B and OPT-13B differ in nothing else.
     for folded in (fold, _fold_loosely):
         wanted = folded(name)
-        for section in sections:
-            for stem, file in _files_in(section).items():
-                short = stem.partition("_")[2] if section in _VENDOR_FIRST else ""
-                if wanted == folded(stem) or (short and wanted == folded(short)):
-                    return Path(file)
-        known = []
-        for section in sections:
-            for stem, path in names_in(section).items():
-                for alias in _aliases_in(path):
-                    if folded(alias) == wanted:
-                        return path
-                    known.append(alias)
-                shown = stem.replace("_", "-")
-                known += [shown, shown.partition("-")[2] or shown]
+        for names in (_stems, _aliases):
+            found = next((file for known, file in names(sections) if folded(known) == wanted), None)
+            if found is not None:
+                return Path(found)
+    choices = [known.replace("_", "-") for known, _ in _stems(sections)]
+    choices += [known for known, _ in _aliases(sections)]
     *others, last = (_SINGULAR[section] for section in reversed(sections))
     kind = f"{', '.join(others)} or {last}" if others else last
-    raise UnknownNameError(f"no {kind} is called {name!r}{nearest(name, known)}")
+    raise UnknownNameError(f"no {kind} is called {name!r}{nearest(name, choices)}")
+
+
+def _stems(sections: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Every file's stem, whole and without the vendor, with the file."""
+    for section in sections:
+        for stem, file in _files_in(section).items():
+            yield stem, file
+            short = stem.partition("_")[2] if section in _VENDOR_FIRST else ""
+            if short:
+                yield short, file
+
+
+def _aliases(sections: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Every alias that a file states, with the file."""
+    for section in sections:
+        for file in _files_in(section).values():
+            for alias in _aliases_in(Path(file)):
+                yield alias, file
 
 
 def read_text(path: Path) -> str:

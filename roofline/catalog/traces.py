@@ -137,32 +137,32 @@ class TraceFile:
 
     def _lines(self) -> Iterator[list[int]]:
         """Yield token, layer and chosen experts of each line of a text file."""
-        width = 0
+        name = self.path.name
         try:
             with self.path.open(newline="", encoding="utf-8") as file:
                 lines = csv.reader(file)
                 header = next(lines, [])
                 if header[:2] != ["token", "layer"]:
-                    raise FileFormatError(f"{self.path.name}: want the columns token, layer, expert ...")
-                width = len(header)
+                    raise FileFormatError(f"{name}: want the columns token, layer, expert ...")
                 for number, line in enumerate(lines, start=2):
-                    try:
-                        row = [int(part) for part in line]
-                    except ValueError:
-                        shown = ",".join(line)[:60]
-                        raise FileFormatError(
-                            f"{self.path.name}, line {number}: want whole numbers, got {shown!r}"
-                        ) from None
-                    if len(row) != width or width < 3:
-                        raise FileFormatError(
-                            f"{self.path.name}, line {number}: want {max(width - 2, 1)} experts, "
-                            f"got {len(row) - 2}"
-                        )
-                    if max(map(abs, row)) >= 2**62:
-                        raise FileFormatError(f"{self.path.name}, line {number}: a number is too large")
-                    yield row
+                    yield _whole_numbers(line, width=len(header), file=name, number=number)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise FileFormatError(f"{self.path.name}: {error}") from error
+            raise FileFormatError(f"{name}: {error}") from error
+
+
+def _whole_numbers(line: list[str], *, width: int, file: str, number: int) -> list[int]:
+    """Return the numbers of one line; raise `FileFormatError` where it is no line of a trace."""
+    try:
+        row = [int(part) for part in line]
+    except ValueError:
+        raise FileFormatError(
+            f"{file}, line {number}: want whole numbers, got {','.join(line)[:60]!r}"
+        ) from None
+    if len(row) != width or width < 3:
+        raise FileFormatError(f"{file}, line {number}: want {max(width - 2, 1)} experts, got {len(row) - 2}")
+    if max(map(abs, row)) >= 2**62:
+        raise FileFormatError(f"{file}, line {number}: a number is too large")
+    return row
 
 
 def _columns(rows: list[list[int]]) -> tuple[_Numbers, _Numbers, _Numbers]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -155,8 +155,8 @@ def _write(frame: Any, form: TableFormat, out: Path | None) -> None:
         from roofline.cli.tables import render_table
 
         shown = frame if out is not None else frame.head(_SHOWN)
-        rows = [_cells(row) for row in shown.to_dict(orient="records")]
         keys = [key for key in frame.columns if not key.endswith(_HIDDEN)]
+        rows = [[_cell(key, row[key]) for key in keys] for row in shown.to_dict(orient="records")]
         text = render_table([_HEADERS.get(key, key) for key in keys], rows, Format(form.value), left=0)
         if len(shown) < len(frame):
             text += f"\n... {len(frame) - len(shown):,} more rows; write them with -o grid.csv"
@@ -185,21 +185,15 @@ _HEADERS: Final = {
 }  # fmt: skip
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cell(key: str, value: Any) -> str:
     from roofline.cli.tables import count, exact, quantity
 
-    cells = []
-    for key, value in row.items():
-        if key.endswith(_HIDDEN):
-            continue
-        if key.endswith("_tokens_per_s"):
-            cells.append(count(value))
-        elif key.endswith("_s"):
-            cells.append(quantity(value, "s"))
-        elif key.endswith("_bytes"):
-            cells.append(quantity(value, "B"))
-        elif key == "fits":
-            cells.append("yes" if value else "no")
-        else:
-            cells.append(exact(value) if isinstance(value, float) else str(value))
-    return cells
+    if key.endswith("_tokens_per_s"):
+        return count(value)
+    if key.endswith("_s"):
+        return quantity(value, "s")
+    if key.endswith("_bytes"):
+        return quantity(value, "B")
+    if key == "fits":
+        return "yes" if value else "no"
+    return exact(value) if isinstance(value, float) else str(value)

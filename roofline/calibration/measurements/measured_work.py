@@ -189,23 +189,32 @@ def _expert_loads(column: Columns) -> Array:
     for row, key in enumerate(zip(*(column[name] for name in names), strict=True)):
         if key not in seen:
             tokens, experts, top_k, ranks, skew = (float(part) for part in key)
-            local = max(int(experts / ranks), 1)
-            if skew == 0.0:
-                pairs = max(tokens * top_k / ranks, 1.0)
-                touched = min(local, pairs)
-                seen[key] = [
-                    touched,
-                    pairs,
-                    *(touched * np.ceil(pairs / touched / rows) for rows in GROUPED_ROWS),
-                ]
-            else:
-                load = _power_law_loads(int(experts), skew, tokens * top_k, tokens)
-                if ranks > 1:
-                    others = np.linspace(0, len(load) - 2, local - 1).astype(int)
-                    load = np.concatenate((load[:1], load[1:][others]))
-                hit = 1.0 - np.exp(-load)
-                tiles = [np.where(load < 1.0, hit, np.ceil(load / rows)) for rows in GROUPED_ROWS]
-                seen[key] = [max(float(hit.sum()), 1.0), float(load.sum())]
-                seen[key] += [max(float(each.sum()), 1.0) for each in tiles]
+            seen[key] = (
+                _even_loads(tokens * top_k, experts, ranks)
+                if skew == 0.0
+                else _skewed_loads(tokens, experts, top_k, ranks, skew)
+            )
         result[:, row] = seen[key]
     return result
+
+
+def _even_loads(pairs: float, experts: float, ranks: float) -> list[float]:
+    """What `_expert_loads` returns for one shape where every expert gets as many tokens."""
+    own_pairs = max(pairs / ranks, 1.0)
+    touched = min(max(int(experts / ranks), 1), own_pairs)
+    return [touched, own_pairs, *(touched * np.ceil(own_pairs / touched / rows) for rows in GROUPED_ROWS)]
+
+
+def _skewed_loads(tokens: float, experts: float, top_k: float, ranks: float, skew: float) -> list[float]:
+    """What `_expert_loads` returns for one shape where loads follow a power law.
+
+    The busiest rank has the busiest expert, and others from all over the rest.
+    """
+    load = _power_law_loads(int(experts), skew, tokens * top_k, tokens)
+    if ranks > 1:
+        own = max(int(experts / ranks), 1)
+        others = np.linspace(0, len(load) - 2, own - 1).astype(int)
+        load = np.concatenate((load[:1], load[1:][others]))
+    hit = 1.0 - np.exp(-load)
+    tiles = [np.where(load < 1.0, hit, np.ceil(load / rows)) for rows in GROUPED_ROWS]
+    return [max(float(hit.sum()), 1.0), float(load.sum()), *(max(float(each.sum()), 1.0) for each in tiles)]
