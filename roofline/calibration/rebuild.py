@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from roofline.calibration.fits.other_makers import lent_to_other_makers
 from roofline.calibration.fits.pass_fits import read_passes
 from roofline.calibration.fits.pass_pool import fit_pool
 from roofline.calibration.fits.pass_profiles import build_whole_model_profiles
@@ -40,6 +41,7 @@ def rebuild(tables: Path, end_to_end: Path, folder: Path, date: str) -> None:
     versions = build_version_profiles(donors, fit_donors(tables, age="older"), profiles, date)
     profiles |= {name: runtime for name, runtime, _ in served_runtimes(end_to_end, campaign, profiles)}
     profiles |= lent_hosts(profiles)
+    profiles |= lent_to_other_makers(profiles)
     whole = build_whole_model_profiles(fit_pool(read_passes(end_to_end, campaign)), date)
     shelves = _shelves(profiles) | {name for name in _shelves(whole) if name.split("_")[-2] == "any"}
     bases = {name: "vllm" if f"transferred/{name}/vllm" in profiles else "" for name in sorted(shelves)}

@@ -356,6 +356,9 @@ class PooledFit:
         def shares(*more: tuple[str, str]) -> dict[str, float]:
             return {share: value(share, more) for share in _SHARES[:2]}
 
+        multiplied = self._multiplied_by(keys["framework"])
+        plain = {"compute_fraction": value("compute_fraction")}
+
         def of_format(format: str) -> dict[str, float]:
             alike = _ALIKE.get(format, format)
             more = [("format", alike)]
@@ -363,7 +366,8 @@ class PooledFit:
                 more.append(("format of backend", f"{keys['backend']} {alike}"))
             if "device" in keys:
                 more.append(("format of device", f"{keys['device']} {alike}"))
-            return shares(*more)
+            found = shares(*more)
+            return found if multiplied is None or alike in multiplied else {**found, **plain}
 
         formats = sorted({str(name) for part in self.passes for name in part.format if name})
         return Reached(
@@ -374,6 +378,26 @@ class PooledFit:
             per_layer_s=value("per_layer_s"),
             standard_errors={share: self._deviation(share, place) for share in _SHARES},
         )
+
+    def _multiplied_by(self, framework: str) -> set[str] | None:
+        """Return the weight formats of a framework's timed prefills; None for one never timed.
+
+        What narrow weights are multiplied in is the framework's choice: int4 is 8-bit products on a
+        neural engine and 16-bit ones, unpacked first, on a GPU.
+        """
+        known = [
+            part
+            for part, place in zip(self.passes, self.places, strict=True)
+            if place.keys()["framework"] == framework
+        ]
+        if not known:
+            return None
+        found: set[str] = set()
+        for part in known:
+            sizes = np.diff(np.append(part.first, len(part.format)))
+            prefilled = part.format[np.repeat(part.phase == "prefill", sizes)]
+            found |= {_ALIKE.get(name, name) for name in prefilled.tolist() if name}
+        return found
 
     @property
     def cold_s(self) -> float:

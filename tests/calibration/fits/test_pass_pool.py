@@ -81,6 +81,21 @@ def test_an_unseen_device_gets_what_its_generation_has_and_more_doubt(pool):
     np.testing.assert_allclose(kin.product["memory_fraction"], seen.product["memory_fraction"], rtol=0.1)
 
 
+def test_a_format_is_multiplied_as_its_own_software_was_timed_to():
+    other = passes("apple_m3_pro", software="mlx 1", compute=0.9)
+    narrow = replace(other, format=np.full(12, "int4", dtype=object))
+    decoded = passes("nvidia_rtx_4090")
+    decoded = replace(decoded, format=np.where(decoded.phase == "decode", "int4", "q4_0").astype(object))
+    found = fit_pool([decoded, narrow])
+    here = found.reached(found.places[0])
+
+    # llama.cpp has read int4 weights and never multiplied them; MLX has, and new software may be like it.
+    assert here.by_format["int4"]["compute_fraction"] == here.product["compute_fraction"]
+    assert here.by_format["int4"]["memory_fraction"] != here.product["memory_fraction"]
+    new = found.reached(replace(found.places[0], framework="new"))
+    assert new.by_format["int4"]["compute_fraction"] > new.product["compute_fraction"]
+
+
 def test_a_device_left_out_is_predicted_by_the_others(pool):
     # 0.5 instead of 0.8 of the bandwidth: the largest model's decode takes 1.6 times as long.
     np.testing.assert_allclose(pool.without_device[4][10], np.log(1.6), atol=0.25)
