@@ -16,7 +16,7 @@ from roofline.timing.deployment import Deployment
 
 __all__ = [
     "CLOSED_LOOP_REQUESTS",
-    "WAITING_SHARE",
+    "ROUNDS",
     "Load",
     "Pools",
     "Served",
@@ -33,10 +33,13 @@ _TOKENS_PER_PASS: Final = 8192.0
 #: Device memory a server leaves alone: InferenceMAX, README, --gpu-memory-utilization 0.9.
 _RESERVE_FRACTION: Final = 0.1
 #: What a first token takes beyond passes and queue: HTTP, tokenizer, scheduler (docs/serving.md) [s].
-_FIRST_TOKEN_S: Final = {"vllm": 0.027, "trtllm": 0.083, "sglang": 0.21}
-_FIRST_TOKEN_ELSE_S: Final = 0.071
-#: Share of requests whose prefill waits for those of half the others, as the first wave's do: the same fit.
-WAITING_SHARE: Final = 0.2
+_FIRST_TOKEN_S: Final = {"vllm": 0.041, "trtllm": 0.096, "sglang": 0.17}
+_FIRST_TOKEN_ELSE_S: Final = 0.09
+#: What it takes more where one pool hands a request and its cache to another (docs/serving.md) [s].
+_HAND_OVER_S: Final = 0.2
+#: Requests of a benchmark for each one in flight, whose first ones all come together
+#: (InferenceMAX, README: --num-prompts 10 x concurrency).
+ROUNDS: Final = 10.0
 #: Requests after which the slots that run empty at a benchmark's end have cost as much as one of them
 #: fully used: fitted to the throughput of ML.ENERGY v2 and v3.
 CLOSED_LOOP_REQUESTS: Final = 1000.0
@@ -49,6 +52,9 @@ _SERVERS: Final = ("vllm", "sglang", "trtllm")
 #: Half-width of the logarithmic 80 % interval of a server whose device is lent a profile of single
 #: requests: vLLM on Gaudi 3 takes 3.3 times what that says.
 _NO_SERVER: Final = 1.2
+#: That of two pools, whose tables tell neither drafting nor, most of them, how many workers decode: 0.57
+#: holds 80 % of the times per token of SGLang, 0.5 of TensorRT-LLM.
+_TWO_POOLS: Final = 0.55
 #: Lowest and highest logarithm of measured over predicted value, beyond what passes and waves explain, that
 #: hold 80 % of the rows of a source that took no part, in the mean of sources (docs/serving.md section 2).
 _SPREAD: Final = {
@@ -67,9 +73,17 @@ _APART: Final = ("sglang", *_OLD)
 
 @dataclass(frozen=True, kw_only=True)
 class Pools:
-    """Workers of a server whose prefill runs elsewhere; each worker is a deployment of its own."""
+    """Workers of a server whose prefill runs elsewhere; each worker is a deployment of its own.
 
-    prefill: float
+    Parameters
+    ----------
+    prefill : Quantity
+        nan where not told: the fewest that keep pace with decoding, since pools are sized for one rate of
+        requests (Zhong et al. 2024, DistServe, arXiv:2401.09670).
+    decode : float
+    """
+
+    prefill: Quantity
     decode: float
 
 
@@ -85,12 +99,15 @@ class Load:
         Mean lengths; prompt is nan where it is not told, and prefills are left out then [tokens].
     context : ndarray
         Mean cached tokens of a running sequence [tokens].
+    alike : ndarray of bool
+        Whether all prompts are known to be of one length, and all outputs.
     """
 
     concurrency: Array
     prompt: Array
     output: Array
     context: Array
+    alike: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +136,7 @@ class Server:
         Requests that are prefilled side by side.
     pools : Pools or None
         None where one pool does both.
-    waiting_share : float
+    waiting_share : Quantity
         Share of requests whose prefill waits for those of half the others: 0 where requests come one by
         one, 1 where all come together.
 
@@ -131,9 +148,10 @@ class Server:
     (Little 1961, doi:10.1287/opre.9.3.383) gives the rest: throughput is ``running output / cycle``,
     requests beyond `running` wait for ``(concurrency - running) cycle / running``.
 
-    With equal requests a finished one is replaced while no other prefill is due, so a prompt waits for
-    none; those that start together wait for half of each other. `waiting_share` of them do. What a
-    request waits so is no part of its time per token: time to first token and ``output tpot`` make a cycle.
+    Those that come together wait for half of each other: the first ones of a benchmark, one in `ROUNDS`.
+    Later ones replace one that ended, at a time of its own, and wait for none. `waiting_share` of all wait.
+    What a request waits so is no part of its time per token: time to first token and ``output tpot`` make
+    a cycle.
     Arrivals in open loop, prefix caches and preemption are left out: times under load are longer with
     the first, shorter with the second.
     """
@@ -148,7 +166,7 @@ class Server:
     overhead_s: Quantity
     ranks: Quantity
     pools: Pools | None = None
-    waiting_share: float = WAITING_SHARE
+    waiting_share: Quantity = 1.0 / ROUNDS
 
     @property
     def cycle_s(self) -> Quantity:
@@ -253,15 +271,18 @@ class Served:
 
         Notes
         -----
-        In squares: passes, requests that all come together or one by one, and the errors of sources that
-        took no part. A decode pool that is faster than thought fills the queue before the prefill pool.
+        In squares: passes, requests that all come together or one by one, what a device or two pools leave
+        open, and the errors of sources that took no part. A decode pool that is faster than thought fills
+        the queue before the prefill pool.
         """
         value = getattr(self.value, name)
         waves = [np.log(getattr(replace(self.value, waiting_share=s), name) / value) for s in (0.0, 1.0)]
         if least:
             waves.append(np.log(getattr(self.value, least) / value))
         below, above = _SPREAD[name]
-        other = 0.0 if self.measured_server else _NO_SERVER
+        other = np.hypot(
+            0.0 if self.measured_server else _NO_SERVER, 0.0 if self.value.pools is None else _TWO_POOLS
+        )
         low, high = self._ends(name)
         reach = (
             (getattr(low, name), minimum(*waves), below, -1.0),
@@ -320,7 +341,8 @@ def serve(scenario: Scenario, concurrency: Array) -> Served:
 
     prompt, output = each(workload.prompt_tokens), each(workload.output_tokens)
     cached = each(workload.prefix_tokens) + prompt + output / 2.0
-    load = Load(concurrency=concurrency, prompt=prompt, output=output, context=cached)
+    alike = np.zeros(concurrency.shape, dtype=bool)
+    load = Load(concurrency=concurrency, prompt=prompt, output=output, context=cached, alike=alike)
     return loaded(scenario, load, None)
 
 
@@ -346,9 +368,9 @@ def loaded(scenario: Scenario, load: Load, pools: Pools | None) -> Served:
     one, one_ideal = _prefill(scenario, np.broadcast_to(ranks, prompt.shape), prompt)
     many, many_ideal = _prefill(scenario, together, prompt)
     running = np.minimum(at_once, room)
+    first_s, each_s = told * one.value, told * many.value / together / stages
     if pools is not None:
-        each_s = told * many.value / together / stages / pools.prefill
-        running = _decoding(scenario, load, room, told * one.value, each_s, pools)
+        running = _decoding(scenario, load, room, first_s, each_s, pools)
     workload = replace(scenario.workload, batch_size=running, context_tokens=load.context)
     filled = replace(kept, microbatches=_filling(kept, running))
     decode, _ = analyze_decode(
@@ -357,16 +379,22 @@ def loaded(scenario: Scenario, load: Load, pools: Pools | None) -> Served:
     software = scenario.deployment.runtime.software
     passes = told * _shared_passes(software, pools, running, load, together * prompt / ranks)
     added_s = _added_s(scenario, running, load, together, prompt)
-    overhead = next(
-        (size for name, size in _FIRST_TOKEN_S.items() if software.startswith(name)), _FIRST_TOKEN_ELSE_S
-    )
-
+    overhead = _first_token_s(software, pools)
     measured_server = software.startswith(_SERVERS)
     captured = measured_server and not software.startswith(_OLD)
     left = np.where(told > 0.0, _LEFT_OF_EXCESS, 1.0) if captured else 1.0
 
+    def iteration_s(pass_s: Quantity) -> Quantity:
+        return decode.ideal_s + left * (pass_s - decode.ideal_s)
+
+    share: Quantity = 1.0 / ROUNDS
+    if pools is None:
+        share = _waiting_share(software, load, ranks)
+    else:
+        pools = _sized(pools, load, each_s, first_s + load.output * iteration_s(decode.time_s.value))
+
     def server(first: Quantity, many: Quantity, pass_s: Quantity, overhead_s: float) -> Server:
-        iteration = decode.ideal_s + left * (pass_s - decode.ideal_s)
+        iteration = iteration_s(pass_s)
         return Server(
             load=load,
             running=load.concurrency if pools is not None else running,
@@ -378,6 +406,7 @@ def loaded(scenario: Scenario, load: Load, pools: Pools | None) -> Served:
             overhead_s=overhead_s,
             ranks=ranks,
             pools=pools,
+            waiting_share=share,
         )
 
     found = {
@@ -459,17 +488,24 @@ def _decoding(
     """Return how many requests decode on one worker where prefill runs elsewhere.
 
     By Little's law it is the share of a request's time that it decodes, and that time is at least what
-    the prefill pool takes for all in flight.
+    the prefill pool takes for all in flight, where its size is told.
     """
     most = load.concurrency / pools.decode
+    pool_s = np.nan_to_num(load.concurrency * each_s / pools.prefill)
     running: Array = np.minimum(most, room)
     for _ in range(_ROUNDS):
         workload = replace(scenario.workload, batch_size=running, context_tokens=load.context)
         phase, _ = analyze_decode(replace(scenario, workload=workload), axes=1, intervals=False, tables=())
         decoding_s = load.output * phase.time_s.value
-        whole_s = maximum(first_s + decoding_s, load.concurrency * each_s)
+        whole_s = maximum(first_s + decoding_s, pool_s)
         running = np.clip(np.broadcast_to(most * decoding_s / whole_s, most.shape), 1.0, room)
     return running
+
+
+def _sized(pools: Pools, load: Load, each_s: Quantity, cycle_s: Quantity) -> Pools:
+    """Return the pools with the fewest prefill workers that need no longer for all than a request takes."""
+    fewest = np.maximum(np.ceil(load.concurrency * each_s / cycle_s), 1.0)
+    return replace(pools, prefill=np.where(np.isnan(pools.prefill), fewest, pools.prefill))
 
 
 def _prefill(scenario: Scenario, batch: Array, prompt: Array) -> tuple[Interval, Quantity]:
@@ -478,6 +514,27 @@ def _prefill(scenario: Scenario, batch: Array, prompt: Array) -> tuple[Interval,
     )
     report = analyze(replace(scenario, workload=workload), axes=1, keep_rows=False, tables=())
     return report.ttft_s, report.prefill.ideal_s
+
+
+def _first_token_s(software: str, pools: Pools | None) -> float:
+    """Return what a first token takes beside passes and queue [s]."""
+    own_s = (size for name, size in _FIRST_TOKEN_S.items() if software.startswith(name))
+    return next(own_s, _FIRST_TOKEN_ELSE_S) + (0.0 if pools is None else _HAND_OVER_S)
+
+
+def _waiting_share(software: str, load: Load, ranks: Quantity) -> Array:
+    """Return the share of requests that wait for half of the others.
+
+    Notes
+    -----
+    Where all lengths are alike, what was prefilled together ends together. If prefills go before decoding,
+    all that follow come together too; if they share passes, a pass apart, so that a prompt meets the one
+    before it (docs/serving.md: 1.0 was chosen on vLLM).
+    """
+    ahead = np.maximum(load.concurrency - ranks, 0.0) / 2.0
+    again = 1.0 if software.startswith(_APART) else 1.0 / np.maximum(ahead, 1.0)
+    share: Array = np.minimum(1.0 / ROUNDS + np.where(load.alike, again, 0.0), 1.0)
+    return share
 
 
 def _shared_passes(software: str, pools: Pools | None, running: Array, load: Load, tokens: Array) -> Quantity:

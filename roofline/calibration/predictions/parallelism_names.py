@@ -1,5 +1,6 @@
 """Degrees of parallelism, from what tables call them."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -49,13 +50,13 @@ def splits_rows(text: str, devices: float, framework: str) -> bool:
 
 
 _POOLS: Final = re.compile(
-    r"prefill\s+(?:(\d+)\s*x\s*)?(.+?),\s*decode\s+(?:(\d+)\s*x\s*)?(.+)", re.IGNORECASE
+    r"prefill\s+(?:(\d+|\?)\s*x\s*)?(.+?),\s*decode\s+(?:(\d+|\?)\s*x\s*)?(.+)", re.IGNORECASE
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Equal workers: how many, how a model is divided over one, and over how many devices."""
+    """Equal workers: how many (nan where not told), how a model is divided over one, and its devices."""
 
     workers: float
     degrees: str
@@ -65,7 +66,8 @@ class Pool:
 def pools_of(text: str, devices: float) -> tuple[Pool, Pool] | None:
     """Return prefill and decode pool of a parallelism such as ``prefill 2x TP8, decode TP1 DP8 EP8``.
 
-    None where one pool does both.
+    None where one pool does both. ``?x`` is a number of workers that is not told; a row of such pools has
+    the devices of one worker.
 
     Raises
     ------
@@ -86,7 +88,8 @@ def pools_of(text: str, devices: float) -> tuple[Pool, Pool] | None:
         each = stated.get("TEP") or stated.get("DEP") or 1.0
         for name in ("TP", "PP", "DP"):
             each *= stated.get(name, 1.0)
-        pools.append(Pool(workers=float(number or 1), degrees=degrees.strip(), devices=each))
-    if sum(pool.workers * pool.devices for pool in pools) != devices:
+        workers = math.nan if number == "?" else float(number or 1)
+        pools.append(Pool(workers=workers, degrees=degrees.strip(), devices=each))
+    if sum((1.0 if math.isnan(pool.workers) else pool.workers) * pool.devices for pool in pools) != devices:
         raise InvalidSpecError(f"parallelism does not make {devices:g} devices: {text!r}")
     return pools[0], pools[1]

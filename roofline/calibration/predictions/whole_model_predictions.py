@@ -125,7 +125,7 @@ def _deployed(resolved: NamedScenarios, row: "pd.Series[Any]", cache: float = 1.
     prefill, decode = (scenario(pool.degrees, pool.devices) for pool in pools)
     return _Deployed(
         scenario=replace(decode, prefill_deployment=prefill.deployment),
-        pools=Pools(prefill=pools[0].workers, decode=pools[1].workers),
+        pools=Pools(prefill=pools[0].workers, decode=float(np.nan_to_num(pools[1].workers, nan=1.0))),
     )
 
 
@@ -136,6 +136,7 @@ def _table(file: MeasuredFile) -> "pd.DataFrame":
     names = ("device", "model", "quant", "runtime", "parallelism", "metric", "unit", "phase", "note")
     table = pd.DataFrame({name: file.column(name) for name in (*names, *_SIZES)})
     table["runtime"] = runtimes(file)
+    table["lengths"] = file.column("lengths").str.casefold()
     for name in ("device_count", "batch", "prompt_len", "gen_len", "context"):
         table[name] = pd.to_numeric(file.column(name).str.removeprefix("<="), errors="coerce")
     table["metric"], table["phase"] = table["metric"].str.casefold(), table["phase"].str.casefold()
@@ -326,6 +327,7 @@ def _predict(result: Predictions, deployed: _Deployed, rows: "pd.DataFrame", uni
             prompt=part["prompt_len"].to_numpy(float),
             output=part["gen_len"].fillna(1.0).clip(lower=1.0).to_numpy(float),
             context=_context(part),
+            alike=(part["lengths"] == "equal").to_numpy(bool),
         )
         best = METRICS[part["metric"].iloc[0]].busiest
         server = busiest(scenario, load) if best else loaded(scenario, load, deployed.pools)

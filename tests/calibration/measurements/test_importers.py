@@ -189,3 +189,19 @@ def test_two_pools_are_named_with_their_workers(tmp_path: Path) -> None:
 
     assert first["parallelism"] == "prefill TP8 EP8, decode 9x TP8 EP8"
     assert (first["device_count"], first["batch"]) == ("80", "576")
+
+
+def test_pools_whose_workers_a_line_leaves_open_are_named_so(tmp_path: Path) -> None:
+    """One worker of each is all that the devices say: 8 + 8."""
+    text = _line("disagg", "db-dump", prefill="1,,8,1,1,1,8", decode="64,,8,1,1,1,8")
+    first, _ = _rows(tmp_path, text, "silicon.csv")
+
+    assert first["parallelism"] == "prefill ?x TP8 EP8, decode ?x TP8 EP8"
+    assert (first["device_count"], first["batch"]) == ("16", "64")
+
+
+@pytest.mark.parametrize(("origin", "lengths"), [("db-dump", "drawn"), ("own", "equal")])
+def test_who_ran_a_line_says_whether_its_lengths_are_alike(tmp_path: Path, origin: str, lengths: str) -> None:
+    first, _ = _rows(tmp_path, _line("agg", origin, pool="4,8,1,1,8,1"), "silicon.csv")
+
+    assert first["lengths"] == lengths

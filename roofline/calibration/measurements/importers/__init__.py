@@ -15,7 +15,7 @@ __all__ = ["COLUMNS", "imported"]
 #: Columns of the table that every importer fills; what an output does not say stays empty.
 COLUMNS: Final = (
     *("device", "device_count", "model", "quant", "runtime", "parallelism", "phase", "batch"),
-    *("prompt_len", "gen_len", "context", "metric", "value", "unit", "note"),
+    *("prompt_len", "gen_len", "context", "lengths", "metric", "value", "unit", "note"),
 )
 _IMPORTERS: Final = (llama_bench, vllm_serve, aiperf, silicon)
 #: Those whose outputs are CSV too.

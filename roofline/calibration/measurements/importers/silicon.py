@@ -13,7 +13,8 @@ _METRICS: Final = (
 )
 _CONCURRENCY: Final = re.compile(r"concurrency=(\d+)")
 #: Lines taken from InferenceX, whose client draws lengths evenly between 0.8 of what is stated and all
-#: of it (InferenceMAX, README, RANDOM_RANGE_RATIO).
+#: of it (InferenceMAX, README, RANDOM_RANGE_RATIO). AIConfigurator's own runs have equal ones
+#: (ai-dynamo/aiconfigurator@25ac3a8, tests/baseline/frozen, bench_run.sh: --isl-stddev 0 --osl-stddev 0).
 _INFERENCEX: Final = re.compile(r"\bdb-dump\b|\bwip=")
 _MEAN_LENGTH: Final = 0.9
 #: GPUs of one system of the tables (HGX).
@@ -56,6 +57,7 @@ def rows(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         "batch": float(found[1]) if found else batch,
         "prompt_len": _number(record.get("isl")) * share,
         "gen_len": _number(record.get("osl")) * share,
+        "lengths": "drawn" if sampled else "equal",
         "unit": "ms",
         "note": "; ".join(filter(None, (f"id {record['id']}" if record.get("id") else "", origin))),
     }
@@ -64,20 +66,22 @@ def rows(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 class _Pool:
-    """The workers of one pool: how many, and how the model is divided over each."""
+    """The workers of one pool: how many, 0 where not told, and how the model is divided over each."""
 
     def __init__(self, workers: float, tensor: float, data: float, experts: float, batch: float) -> None:
-        self.devices = workers * tensor * data
-        self.batch: Any = workers * data * batch or None
+        self.devices = max(workers, 1.0) * tensor * data
+        self.batch: Any = max(workers, 1.0) * data * batch or None
         degrees = (
             f"TP{tensor:g}"
             + (f" DP{data:g}" if data > 1 else "")
             + (f" EP{experts:g}" if experts > 1 else "")
         )
-        self.named = f"{workers:g}x {degrees}" if workers > 1 else degrees
+        self.named = degrees if workers == 1.0 else f"{workers:g}x {degrees}" if workers else f"?x {degrees}"
 
 
 def _pool(record: Mapping[str, Any], prefix: str, *, sampled: bool = False) -> _Pool:
+    workers = _number(record.get(f"{prefix}num_workers")) if prefix else 1.0
+
     def degree(name: str) -> float:
         return max(_number(record.get(f"{prefix}{name}")), 1.0)
 
@@ -88,7 +92,7 @@ def _pool(record: Mapping[str, Any], prefix: str, *, sampled: bool = False) -> _
         ranks = round((tensor * data) ** 0.5)
         tensor, data, experts = (1.0, ranks, ranks) if tensor == 1.0 else (ranks, 1.0, ranks)
     batch = _number(record.get(f"{prefix}batch_size"))
-    return _Pool(degree("num_workers"), tensor, data, experts, batch)
+    return _Pool(workers, tensor, data, experts, batch)
 
 
 def _number(value: Any) -> float:
