@@ -44,7 +44,7 @@ from roofline.workload_settings import allocated
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OffloadedRun", "OffloadedRuns", "says_offloaded"]
+__all__ = ["OffloadedRun", "OffloadedRuns"]
 
 _SAYS: Final = re.compile(
     r"mmap|exceeds (?:usable )?(?:ram|memory)|offload|\(limit|limit \d|memory .*\bcap\b", re.I
@@ -107,7 +107,7 @@ class OffloadedRun:
     others: tuple[Scenario, ...] = ()
 
 
-def says_offloaded(table: "pd.DataFrame") -> "pd.Series[bool]":
+def _says_offloaded(table: "pd.DataFrame") -> "pd.Series[bool]":
     """Return which rows say that the model exceeds the memory."""
     said = table["note"] + " " + table["model"]
     across = table.apply(lambda row: _policy(row).across is not None, axis="columns").astype(bool)
@@ -132,6 +132,31 @@ class OffloadedRuns:
 
     def __init__(self, named: NamedScenarios) -> None:
         self._named = named
+
+    def away(self, table: "pd.DataFrame") -> NDArray[np.bool_]:
+        """Return which rows leave weights to something else than the device.
+
+        They say so, or their weights exceed its memory and their runtime is one that runs them all the
+        same.
+        """
+        said = _says_offloaded(table).to_numpy(bool).copy()
+        keys = ["device", "device_count", "model", "quant", "runtime", "parallelism"]
+        for _, rows in table[~said].fillna({"device_count": 1.0}).groupby(keys, sort=False):
+            if self._exceeds(rows.iloc[0]):
+                said[table.index.get_indexer(rows.index)] = True
+        return said
+
+    def _exceeds(self, row: "pd.Series[Any]") -> bool:
+        """Whether a row's weights exceed the device's memory, under a runtime that goes on from there."""
+        if _policy(row).way not in ("layers", "mmap"):
+            return False
+        try:
+            deployment = self._named.scenario(row).deployment
+        except RooflineError:
+            return False
+        memory = next(iter(deployment.system.device.memory.values()))
+        capacity = max(float(memory.capacity_bytes), machine_called(row["device"]).device_bytes or 0.0)
+        return float(sum(float(size) for *_, size in deployment.weight_bytes())) > capacity
 
     def predict(self, result: Predictions, table: "pd.DataFrame", unit: NDArray[np.float64]) -> None:
         """Enter the predictions of the usable rows of a table, or why there is none.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from roofline.analysis import analyze, analyze_decode
 from roofline.calibration.measurements.measured_files import MeasuredFile
 from roofline.calibration.predictions.named_scenarios import NamedScenarios
-from roofline.calibration.predictions.offloaded_runs import OffloadedRuns, says_offloaded
+from roofline.calibration.predictions.offloaded_runs import OffloadedRuns
 from roofline.calibration.predictions.operator_predictions import LARGEST
 from roofline.calibration.predictions.parallelism_names import pools_of, splits_rows
 from roofline.calibration.predictions.predictions import Predictions
@@ -84,11 +84,10 @@ def predict_whole_models(file: MeasuredFile) -> Predictions:
     result.skip(file.faults)
     result.skip(_faults(file, table, measured, unit))
     resolved = NamedScenarios()
-    away = says_offloaded(table).to_numpy(bool)
+    offloaded = OffloadedRuns(resolved)
+    away = offloaded.away(table)
     usable = result.skipped == ""
-    OffloadedRuns(resolved).predict(
-        result, table[usable & away].fillna({"device_count": 1.0, "batch": 1.0}), unit
-    )
+    offloaded.predict(result, table[usable & away].fillna({"device_count": 1.0, "batch": 1.0}), unit)
     faster = is_speed_up(table).to_numpy(bool)
     SpeculatedRuns(resolved, table).predict(result, table[usable & faster])
     for rows in _groups(table[usable & ~away & ~faster]):
@@ -207,7 +206,7 @@ def whole_model_groups(
     """
     resolved = NamedScenarios()
     table = _table(file)
-    for rows in _groups(table[usable & ~says_offloaded(table).to_numpy(bool)]):
+    for rows in _groups(table[usable & ~OffloadedRuns(resolved).away(table)]):
         first = rows.iloc[0]
         split = splits_rows(
             first["parallelism"], float(first["device_count"]), framework_called(first["runtime"])
