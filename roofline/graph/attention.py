@@ -62,17 +62,7 @@ def attend(
     """
     precision, count = terms.precision, sequences.count
     hidden, cache = format_named(precision.hidden), format_named(precision.kv_cache)
-    apart = _apart(terms, sequences, visible)
-    past = total(
-        (1.0 - alone) * tokens * count * segment.head_fraction
-        for tokens, alone, segment in zip(visible.past_tokens, apart, sequences.past, strict=True)
-    )
-    own_pairs = visible.pairs - total(
-        alone * part for alone, part in zip(apart, visible.past_pairs, strict=False)
-    )
-    own_keys = visible.keys - total(
-        alone * part for alone, part in zip(apart, visible.past_tokens, strict=True)
-    )
+    past, own_pairs, own_keys = _not_apart(terms, sequences, visible)
     new = count * sequences.new_tokens
     pairs = count * own_pairs * heads
     keys = new if new_keys is None else count * new_keys
@@ -133,6 +123,20 @@ def _apart(terms: Terms, sequences: Sequences, visible: Visible) -> list[Quantit
     if not (terms.policy.shared_prefix and visible.past_pairs):
         return [0.0] * len(sequences.past)
     return [where(segment.shared_by > 1, 1.0, 0.0) for segment in sequences.past]
+
+
+def _not_apart(terms: Terms, sequences: Sequences, visible: Visible) -> tuple[Quantity, Quantity, Quantity]:
+    """Past tokens of all sequences, pairs and keys of one, without segments that are rows of their own."""
+    apart = _apart(terms, sequences, visible)
+    past = total(
+        (1.0 - alone) * tokens * sequences.count * segment.head_fraction
+        for tokens, alone, segment in zip(visible.past_tokens, apart, sequences.past, strict=True)
+    )
+    pairs = visible.pairs - total(
+        alone * part for alone, part in zip(apart, visible.past_pairs, strict=False)
+    )
+    keys = visible.keys - total(alone * part for alone, part in zip(apart, visible.past_tokens, strict=True))
+    return past, pairs, keys
 
 
 def _shared_rows(

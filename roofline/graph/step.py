@@ -159,29 +159,15 @@ class Sequences:
     def _seen(self, window: Quantity | None, chunk: Quantity | None) -> tuple[Quantity, Quantity, Quantity]:
         """Return the cached tokens seen, the pairs with them, and the pairs among the new tokens."""
         new, past = self.new_tokens, self.past_tokens
-        if self.mask == "full" and chunk is not None:
-            whole = floor(new / chunk)
-            rest = new - whole * chunk
-            reach, past_pairs, own_pairs = 0.0 * past, 0.0 * past, whole * chunk * chunk + rest * rest
-        elif self.mask == "full":
-            reach, past_pairs, own_pairs = past, new * past, new * new
+        if self.mask == "full":
+            reach, past_pairs, own_pairs = _seen_by_all(new, past, chunk)
         elif chunk is not None:
-            reach = past - floor(past / chunk) * chunk
-            past_pairs = minimum(new, chunk - reach) * reach
-            own_pairs = _chunk_pairs(past + new, chunk) - _chunk_pairs(past, chunk) - past_pairs
+            reach, past_pairs, own_pairs = _seen_in_chunks(new, past, chunk)
         elif window is not None:
-            reach = minimum(past, window - 1.0)
-            whole = minimum(maximum(window - past, 0.0), new)
-            partial = minimum(new, window)
-            past_pairs = whole * past + (
-                (partial - whole) * (window - 1.0) - 0.5 * (partial * (partial - 1.0) - whole * (whole - 1.0))
-            )
-            own_pairs = 0.5 * partial * (partial + 1.0) + (new - partial) * window
+            reach, past_pairs, own_pairs = _seen_through_window(new, past, window)
         else:
             reach, past_pairs, own_pairs = past, new * past, 0.5 * new * (new + 1.0)
-        if self.new_pairs is not None:
-            own_pairs = self.new_pairs
-        return reach, past_pairs, own_pairs
+        return reach, past_pairs, own_pairs if self.new_pairs is None else self.new_pairs
 
     def _over_segments(self, reach: Quantity, past_pairs: Quantity, own_pairs: Quantity) -> Visible:
         """Spread what is seen of the past over its segments, newest first."""
@@ -203,6 +189,37 @@ class Sequences:
             past_tokens=tuple(shares),
             past_pairs=tuple(part * self.density for part in pairs),
         )
+
+
+def _seen_by_all(
+    new: Quantity, past: Quantity, chunk: Quantity | None
+) -> tuple[Quantity, Quantity, Quantity]:
+    """What `Sequences._seen` returns where tokens see what comes after them too, up to the chunk's end."""
+    if chunk is None:
+        return past, new * past, new * new
+    whole = floor(new / chunk)
+    rest = new - whole * chunk
+    return 0.0 * past, 0.0 * past, whole * chunk * chunk + rest * rest
+
+
+def _seen_in_chunks(new: Quantity, past: Quantity, chunk: Quantity) -> tuple[Quantity, Quantity, Quantity]:
+    """What `Sequences._seen` returns where tokens see nothing before the last multiple of a chunk."""
+    reach = past - floor(past / chunk) * chunk
+    past_pairs = minimum(new, chunk - reach) * reach
+    return reach, past_pairs, _chunk_pairs(past + new, chunk) - _chunk_pairs(past, chunk) - past_pairs
+
+
+def _seen_through_window(
+    new: Quantity, past: Quantity, window: Quantity
+) -> tuple[Quantity, Quantity, Quantity]:
+    """What `Sequences._seen` returns where tokens see themselves and the ``window - 1`` before them."""
+    whole = minimum(maximum(window - past, 0.0), new)
+    partial = minimum(new, window)
+    past_pairs = whole * past + (
+        (partial - whole) * (window - 1.0) - 0.5 * (partial * (partial - 1.0) - whole * (whole - 1.0))
+    )
+    own_pairs = 0.5 * partial * (partial + 1.0) + (new - partial) * window
+    return minimum(past, window - 1.0), past_pairs, own_pairs
 
 
 def _chunk_pairs(position: Quantity, chunk: Quantity) -> Quantity:

@@ -152,13 +152,7 @@ class Tally:
             device_s = together
             if len(parts) > 1:
                 device_s = together * own / maximum(total(alone), 1e-300)
-            for tier, seconds in cost.transfer_s.items():
-                far = "host_memory" if tier == "host" else tier
-                ahead = launches * part.prefetched * seconds
-                self._stream(self.streams, operator.layer, far, ahead * late)
-                self._stream(self.ideal_streams, operator.layer, far, ahead)
-                self._stream(self.far_busy, operator.layer, far, launches * seconds)
-                self.spread[_TRANSFER] = _TRANSFER_SPREAD
+            self._add_transfers(operator.layer, part, cost, launches)
             if part.engine != self.engine:
                 self.other_busy.setdefault(part.engine, []).append(launches * cost.device_s)
             waited_s = None if wait is None else device_s * wait / maximum(own, 1e-300)
@@ -179,6 +173,16 @@ class Tally:
                         launches=launches, ideal_s=launches * cost.ideal_s, time_s=device_s,
                         copies=self.copies)
                 )  # fmt: skip
+
+    def _add_transfers(self, layer: str, part: Part, cost: Cost, launches: Quantity) -> None:
+        """Add what far tiers fetch ahead of a part, and how long they are busy for it."""
+        for tier, seconds in cost.transfer_s.items():
+            far = "host_memory" if tier == "host" else tier
+            ahead = launches * part.prefetched * seconds
+            self._stream(self.streams, layer, far, ahead * self._lateness)
+            self._stream(self.ideal_streams, layer, far, ahead)
+            self._stream(self.far_busy, layer, far, launches * seconds)
+            self.spread[_TRANSFER] = _TRANSFER_SPREAD
 
     def _attribute(self, cost: Cost, device_s: Quantity, waited_s: Quantity | None, link: bool) -> None:
         """Add a row's time to what it rests on and to what bound it, which `_bound` says as a code."""
@@ -234,8 +238,8 @@ class Tally:
             Of the whole model.
         """
         sums = {name: _totals(table) for name, table in self.terms.items()}
-        streams = {layer: _totals(lengths) for layer, lengths in self.streams.items()}
         times = sums["time"]
+        streams = {layer: _totals(lengths) for layer, lengths in self.streams.items()}
         host = self.runtime_of(self.engine).host
         parts, stages = self.microbatches, self.parallelism.pipeline
         far = {layer: _totals(lengths) for layer, lengths in self.far_busy.items()}
@@ -245,13 +249,7 @@ class Tally:
         }
         device_s = self._composed(composition, streams, late)
         alike = _ALIKE.get(phase, phase)
-        host_s = (
-            host.per_pass_s
-            + (host.per_prompt_s if alike == "prefill" else 0.0)
-            + host.per_layer_s * layers
-            + host.per_kernel_s * times["kernels"]
-            + host.per_sequence_s * sequences / self.parallelism.data
-        ) * self.scale.get("host", 1.0)
+        host_s = self._host_s(alike, sequences=sequences, layers=layers, kernels=times["kernels"])
         composed = host.composition.get(phase, host.composition.get(alike))
         together = device_s + host_s if composed == "sum" else maximum(device_s, host_s)
         ideal_s = self._composed(
@@ -263,20 +261,11 @@ class Tally:
             together = maximum(together * moved, ideal_s)
         bound, basis = dict(sums.get("bound", {})), dict(sums.get("basis", {}))
         if far:
-            computing = total(
-                seconds for lengths in streams.values() for name, seconds in lengths.items() if name in _OWN
-            )
-            behind_s = maximum(device_s - computing, 0.0)
+            behind_s = _behind(streams, device_s)
             for table, name in ((bound, "transfer"), (basis, "datasheet")):
                 table[name] = table.get(name, 0.0) + behind_s
         if "bound" in self.terms:
             bound["host"] = waited_s
-        busy: dict[str, list[Quantity]] = {}
-        if "busy" in self.terms:
-            busy = {"host": [host_s], **self.other_busy}
-            for layer, lengths in streams.items():
-                for stream, seconds in {**lengths, **late.get(layer, {})}.items():
-                    busy.setdefault(stream, []).append(seconds)
         fill = (parts + stages - 1.0) / stages
         every = self.copies
         return PassTime(
@@ -286,7 +275,7 @@ class Tally:
             steady_s=together * maximum(parts, stages) / stages,
             host_s=host_s,
             bound_s=bound,
-            busy_s=_totals(busy),
+            busy_s=self._busy_s(streams, late, host_s),
             basis_s=basis,  # type: ignore[arg-type]
             flops=every * times["flops"],
             bytes_by_tensor={name: every * size for name, size in sums.get("tensor", {}).items()},
@@ -297,6 +286,38 @@ class Tally:
             streams_s=streams if self.rows else {},
             rows=tuple(self.rows),
         )
+
+    def _host_s(self, phase: str, *, sequences: Quantity, layers: float, kernels: Quantity) -> Quantity:
+        """Time of the host for one microbatch, as the runtime of the first engine has it [s]."""
+        host = self.runtime_of(self.engine).host
+        return (
+            host.per_pass_s
+            + (host.per_prompt_s if phase == "prefill" else 0.0)
+            + host.per_layer_s * layers
+            + host.per_kernel_s * kernels
+            + host.per_sequence_s * sequences / self.parallelism.data
+        ) * self.scale.get("host", 1.0)
+
+    def _busy_s(
+        self,
+        streams: Mapping[str, Mapping[str, Quantity]],
+        late: Mapping[str, Mapping[str, Quantity]],
+        host_s: Quantity,
+    ) -> dict[str, Quantity]:
+        """How long the host, each engine, link and tier works in all layers; empty unless asked for [s]."""
+        if "busy" not in self.terms:
+            return {}
+        busy: dict[str, list[Quantity]] = {"host": [host_s], **self.other_busy}
+        for layer, lengths in streams.items():
+            for stream, seconds in {**lengths, **late.get(layer, {})}.items():
+                busy.setdefault(stream, []).append(seconds)
+        return _totals(busy)
+
+
+def _behind(streams: Mapping[str, Mapping[str, Quantity]], device_s: Quantity) -> Quantity:
+    """Time that the device waits for far tiers, behind what is attributed row by row [s]."""
+    own = (seconds for lengths in streams.values() for name, seconds in lengths.items() if name in _OWN)
+    return maximum(device_s - total(own), 0.0)
 
 
 #: Passes that are off together: what holds one of few tokens up holds all of them up.

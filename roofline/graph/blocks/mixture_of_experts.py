@@ -107,39 +107,13 @@ class MixtureOfExperts:
             reads=1.0, writes=2.0 * self.top_k / self.experts, flops_per_element=4.0,
             weights=self._selection(),
         )  # fmt: skip
-        experts = self._experts(hidden_size)
         latent = self._latent(hidden_size)
         if latent:
             yield from linear(terms, "latent_down", latent[:1], own_tokens)
-        width = experts[0].inputs
+        width = self._experts(hidden_size)[0].inputs
         visits = own_tokens * self.top_k * width
         yield collective(terms, "dispatch", "all_to_all", ranks=ranks, elements=visits)
-        touched = terms.routing.touched(experts=self.experts, top_k=self.top_k, tokens=step.tokens)
-        local = experts[-1].local(parallelism)
-        # Every rank is shown with the load of the busiest, for which all wait.
-        routed = step.tokens * self.top_k / ranks * where(ranks > 1, terms.routing.imbalance, 1.0)
-        yield from linear(
-            terms,
-            "experts",
-            experts,
-            routed,
-            touched=touched / self.experts,
-            kind="grouped_gemm",
-            chained=True,
-            shape={
-                "tokens": step.tokens,
-                "hidden_size": width,
-                "intermediate_size": self.intermediate_size,
-                "experts": self.experts,
-                "top_k": self.top_k,
-                "tensor_ranks": self.intermediate_size / local.inputs,
-                "expert_ranks": ranks,
-                "touched": touched / ranks,
-                # Dispatch hands a rank only the pairs its own experts compute.
-                "routed": routed,
-                "matrices": float(len(experts)),
-            },
-        )
+        yield from self._routed(step, terms)
         yield collective(terms, "combine", "all_to_all", ranks=ranks, elements=visits)
         yield pointwise(
             terms, "weighted_sum", rows=own_tokens, columns=width,
@@ -157,6 +131,36 @@ class MixtureOfExperts:
             "all_reduce",
             ranks=parallelism.tensor,
             elements=own_tokens * hidden_size,
+        )
+
+    def _routed(self, step: Step, terms: Terms) -> Iterable[Operator]:
+        """Return the products of one rank's experts with the tokens that chose them."""
+        experts, ranks = self._experts(terms.hidden_size), terms.parallelism.expert
+        touched = terms.routing.touched(experts=self.experts, top_k=self.top_k, tokens=step.tokens)
+        local = experts[-1].local(terms.parallelism)
+        # Every rank is shown with the load of the busiest, for which all wait.
+        routed = step.tokens * self.top_k / ranks * where(ranks > 1, terms.routing.imbalance, 1.0)
+        return linear(
+            terms,
+            "experts",
+            experts,
+            routed,
+            touched=touched / self.experts,
+            kind="grouped_gemm",
+            chained=True,
+            shape={
+                "tokens": step.tokens,
+                "hidden_size": experts[0].inputs,
+                "intermediate_size": self.intermediate_size,
+                "experts": self.experts,
+                "top_k": self.top_k,
+                "tensor_ranks": self.intermediate_size / local.inputs,
+                "expert_ranks": ranks,
+                "touched": touched / ranks,
+                # Dispatch hands a rank only the pairs its own experts compute.
+                "routed": routed,
+                "matrices": float(len(experts)),
+            },
         )
 
     def resident(self, step: Step, terms: Terms) -> Mapping[str, Quantity]:
