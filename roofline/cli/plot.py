@@ -204,42 +204,33 @@ def heat_map(
     """A heat map over two --vary, with regions of what binds, or the line of break-even of --to or --gain."""
     import numpy as np
 
-    from roofline.cli.swept import axes_of, axis_number, grid_over, label_of, scale_of, with_changes
-    from roofline.decoding.autoregressive import Autoregressive
+    from roofline.cli.swept import axes_of, axis_number, column_grid, gain_grid, ratio_grid
     from roofline.plotting.heat_map import draw_heat_map, heat_map_rows
 
     report = _report(given, out, width)
     axes = axes_of(vary, 2)
     (first, across), (second, up) = axes.items()
     x, y = (np.sort([axis_number(key, part) for part in values]) for key, values in axes.items())
-    values, bound = grid_over(report.scenario, {second: up, first: across}, column)
-    regions, break_even, label = bound, None, label_of(column)
-    if to:
-        changed, _ = grid_over(with_changes(report.scenario, to), {second: up, first: across}, column)
-        values, regions, break_even = changed / values, None, 1.0
-        label = f"{column.removesuffix('_s')} after / before {', '.join(to)}"
+    over = {second: up, first: across}
     if gain:
-        if report.scenario.decoding.kind != "speculative":
-            raise InvalidSpecError("--gain: want --speculate and --accept")
-        plain = report.scenario.replace(decoding=Autoregressive())
-        slow, _ = grid_over(plain, {second: up, first: across}, "tpot_s")
-        fast, _ = grid_over(report.scenario, {second: up, first: across}, "tpot_s")
-        values, regions, break_even, label = slow / fast, None, 1.0, "speed-up of speculation (x)"
-    rows = heat_map_rows(
-        x, y, values, names=(first, second, label if gain or to else column), regions=regions
-    )
-    what = f"{label} over {first} and {second}."
+        grid = gain_grid(report.scenario, over)
+    elif to:
+        grid = ratio_grid(report.scenario, over, column, to)
+    else:
+        grid = column_grid(report.scenario, over, column)
+    rows = heat_map_rows(x, y, grid.values, names=(first, second, grid.name), regions=grid.regions)
+    what = f"{grid.label} over {first} and {second}."
 
     def draw(ax: "Axes") -> None:
         draw_heat_map(
             x,
             y,
-            values * (1.0 if break_even else scale_of(column)),
+            grid.values * grid.scale,
             ax,
-            labels=(first, second, label),
-            regions=regions,
-            break_even=break_even,
-            log=break_even is None,
+            labels=(first, second, grid.label),
+            regions=grid.regions,
+            break_even=grid.break_even,
+            log=grid.break_even is None,
         )
 
     _save(out, width, height, what, [report], rows, draw)

@@ -1,10 +1,13 @@
 """Lines and grids over the `--vary` of a chart."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from roofline.decoding.autoregressive import Autoregressive
 from roofline.errors import InvalidSpecError, UnknownNameError, nearest
 from roofline.plotting.lines import Line
 from roofline.scenario import Scenario
@@ -13,12 +16,15 @@ from roofline.studies.changes import apply, factor_of
 from roofline.studies.sweep import sweep
 
 __all__ = [
+    "Grid",
     "axes_of",
     "axis_number",
+    "column_grid",
     "device_counts",
-    "grid_over",
+    "gain_grid",
     "label_of",
     "lines_over",
+    "ratio_grid",
     "scale_of",
     "value_text",
     "with_changes",
@@ -91,7 +97,65 @@ def device_counts(scenario: Scenario, vary: Sequence[str] | None) -> list[float]
     return [float(part.deployment.system.device_count) for part in changed]
 
 
-def grid_over(scenario: Scenario, axes: Mapping[str, Any], column: str) -> tuple[Any, Any]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grid:
+    """What a map shows over two axes.
+
+    Parameters
+    ----------
+    values : array
+        In SI units, or a ratio; nan where it does not fit.
+    name : str
+        Of the values in the data beside a chart.
+    label : str
+        Of the values in the chart, with the unit that `scale` takes them to.
+    regions : array or None
+        What binds at each point.
+    break_even : float or None
+        The value at which nothing is gained or lost.
+    """
+
+    values: NDArray[np.float64]
+    name: str
+    label: str
+    scale: float = 1.0
+    regions: NDArray[np.str_] | None = None
+    break_even: float | None = None
+
+
+def column_grid(scenario: Scenario, axes: Mapping[str, Any], column: str) -> Grid:
+    """Return a column over two axes, and what binds."""
+    values, bound = _grid_over(scenario, axes, column)
+    return Grid(values=values, name=column, label=label_of(column), scale=scale_of(column), regions=bound)
+
+
+def ratio_grid(scenario: Scenario, axes: Mapping[str, Any], column: str, changes: Sequence[str]) -> Grid:
+    """Return a column after changes over the column before them, over two axes."""
+    before, _ = _grid_over(scenario, axes, column)
+    after, _ = _grid_over(with_changes(scenario, changes), axes, column)
+    label = f"{column.removesuffix('_s')} after / before {', '.join(changes)}"
+    return Grid(values=after / before, name=label, label=label, break_even=1.0)
+
+
+def gain_grid(scenario: Scenario, axes: Mapping[str, Any]) -> Grid:
+    """Return the speed-up of speculation over plain decoding, over two axes.
+
+    Raises
+    ------
+    InvalidSpecError
+        If the scenario does not speculate.
+    """
+    if scenario.decoding.kind != "speculative":
+        raise InvalidSpecError("--gain: want --speculate and --accept")
+    slow, _ = _grid_over(scenario.replace(decoding=Autoregressive()), axes, "tpot_s")
+    fast, _ = _grid_over(scenario, axes, "tpot_s")
+    label = "speed-up of speculation (x)"
+    return Grid(values=slow / fast, name=label, label=label, break_even=1.0)
+
+
+def _grid_over(
+    scenario: Scenario, axes: Mapping[str, Any], column: str
+) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     """Return values of a column and what binds, over two axes; nan where it does not fit."""
     frame = sweep(scenario, axes, intervals=False)
     _check_column(frame, column)
