@@ -46,6 +46,8 @@ class OffloadPolicy:
         Format it keeps caches in; the model's where None.
     unpacked_bytes : float
         Bytes of the device's memory that its kernels move to unpack one element of weights or caches.
+    turned_bytes : float
+        The same to turn one element of the caches for its products.
     memory_share : float
         Share of the device's memory that it uses, 0..1.
     reserved_tokens : float or None
@@ -82,6 +84,7 @@ class OffloadPolicy:
     host_attention: bool = False
     cache_format: str | None = None
     unpacked_bytes: float = 0.0
+    turned_bytes: float = 0.0
     memory_share: float = 1.0
     reserved_tokens: float | None = None
     numa_aware: bool = False
@@ -168,18 +171,21 @@ POLICIES: Final = (
         written_as=r"flexgen.*(?:compress|4-bit|int4)",
         way="stream",
         runs_as="vllm",
-        link_share=_PINNED,
+        link_share=_PAGEABLE,
         prefetched=1.0,
         host_cache=True,
         cache_format="int4",
         unpacked_bytes=13.0,
+        turned_bytes=4.0,
         spread=1.2,
         eager=True,
         source="FlexGen, Sheng et al. 2023, arXiv:2303.06865, section 5: weights and caches in groups of 4 "
         "bits, which only the card unpacks; flexgen/compression.py, decompress: shift, mask, two copies, "
-        "division and addition in place",
+        "division and addition in place; flexgen/pytorch_backend.py: the host's caches are not pinned "
+        "(init_cache_one_gpu_batch) and relayed (general_copy), keys and values permuted into copies "
+        "(mha_gen)",
         note="of a packed byte shift and mask move 2 B each, their copies 3 B each, so 5 B an element; "
-        "division and addition 4 B each",
+        "division and addition 4 B each; a permuted copy 2 B read and 2 B written",
     ),
     OffloadPolicy(
         name="flexgen",

@@ -349,7 +349,7 @@ def _paged_spread(scenario: Scenario) -> float:
 def _unpacking(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
     """The scenario with the time that the card takes to unpack weights and caches, beside its kernels.
 
-    Weights are unpacked for every batch that works on them at once, caches once a pass.
+    Weights are unpacked for every batch that works on them at once, caches unpacked and turned once a pass.
     """
     if not policy.unpacked_bytes:
         return scenario
@@ -358,10 +358,12 @@ def _unpacking(scenario: Scenario, policy: OffloadPolicy) -> Scenario:
     batches = max(float(workload.batch_size) / _BATCH_AT_ONCE, 1.0)
     weights = format_named(deployment.precision.weights)
     caches = format_named(policy.cache_format or deployment.precision.kv_cache)
-    elements = batches * 8.0 / weights.bits * float(sizes.dense_bytes + sizes.expert_bytes)
-    elements += 8.0 / caches.bits * float(sizes.cache_bytes)
+    moved = (
+        policy.unpacked_bytes * batches * 8.0 / weights.bits * float(sizes.dense_bytes + sizes.expert_bytes)
+    )
+    moved += (policy.unpacked_bytes + policy.turned_bytes) * 8.0 / caches.bits * float(sizes.cache_bytes)
     memory = next(iter(deployment.system.device.memory.values()))
-    seconds = elements * policy.unpacked_bytes / float(memory.bandwidth_bytes_per_s)
+    seconds = moved / float(memory.bandwidth_bytes_per_s)
     runtime = deployment.runtime
     host = replace(runtime.host, per_layer_s=runtime.host.per_layer_s + seconds / float(sizes.layers))
     return scenario.replace(deployment=replace(deployment, runtime=replace(runtime, host=host)))

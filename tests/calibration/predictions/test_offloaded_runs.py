@@ -118,8 +118,8 @@ def test_at_the_edge_of_memory_the_interval_holds_both_sides(tmp_path: Path) -> 
 
 def test_what_exceeds_the_card_is_placed_though_the_row_does_not_say_so(tmp_path: Path) -> None:
     # 43 GB of weights on 24 GB: the host reads about 20 GB for each token.
-    card = {"device": "Ryzen 9 7900X (Nvidia 4090)", "quant": "Q4_K_M", "metric": "decode_tok_s", "phase": "decode",
-            "model": "Llama-3.1-70B", "value": 3.1}  # fmt: skip
+    card = {"device": "Ryzen 9 7900X (Nvidia 4090)", "quant": "Q4_K_M", "metric": "decode_tok_s",
+            "phase": "decode", "model": "Llama-3.1-70B", "value": 3.1}  # fmt: skip
     found = predicted(
         tmp_path, {**card, "runtime": "Ollama"}, {**card, "runtime": "Ollama", "model": "Llama-3.1-8B"}
     )
