@@ -100,7 +100,7 @@ class Load:
     context : ndarray
         Mean cached tokens of a running sequence [tokens].
     alike : ndarray of bool
-        Whether all prompts are known to be of one length, and all outputs.
+        Whether all prompts are of one length, and all outputs.
     """
 
     concurrency: Array
@@ -310,7 +310,7 @@ class Served:
 
 
 def serve(scenario: Scenario, concurrency: Array) -> Served:
-    """Return a server of a scenario's prompts and outputs, with that many requests in flight.
+    """Return a server of a scenario's prompts and outputs, all of those lengths, with so many in flight.
 
     Parameters
     ----------
@@ -341,7 +341,7 @@ def serve(scenario: Scenario, concurrency: Array) -> Served:
 
     prompt, output = each(workload.prompt_tokens), each(workload.output_tokens)
     cached = each(workload.prefix_tokens) + prompt + output / 2.0
-    alike = np.zeros(concurrency.shape, dtype=bool)
+    alike = np.ones(concurrency.shape, dtype=bool)
     load = Load(concurrency=concurrency, prompt=prompt, output=output, context=cached, alike=alike)
     return loaded(scenario, load, None)
 

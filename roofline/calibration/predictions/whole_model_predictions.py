@@ -326,7 +326,7 @@ def _predict(result: Predictions, deployed: _Deployed, rows: "pd.DataFrame", uni
             prompt=part["prompt_len"].to_numpy(float),
             output=part["gen_len"].fillna(1.0).clip(lower=1.0).to_numpy(float),
             context=_context(part),
-            alike=(part["lengths"] == "equal").to_numpy(bool),
+            alike=(part["lengths"] != "drawn").to_numpy(bool),
         )
         best = METRICS[part["metric"].iloc[0]].busiest
         server = busiest(scenario, load) if best else loaded(scenario, load, deployed.pools)
