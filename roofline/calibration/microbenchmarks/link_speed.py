@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ import numpy as np
 
 from roofline.calibration.microbenchmarks.campaign import appended, first_quartile, raw_rows
 from roofline.calibration.microbenchmarks.measure import Task
+from roofline.calibration.microbenchmarks.measured_figures import ABOVE_BEST, measured_figure, measured_source
 from roofline.errors import InvalidSpecError, optional
 
 __all__ = [
@@ -174,18 +174,14 @@ def host_link_file(fits: Sequence[LinkFit], *, device: str) -> str:
         if one is not used
     )
     made = f"pinned, host to device, {used.points} sizes, median error of the line {used.error:.1%}"
-    rate, latency = f"{used.bandwidth_bytes_per_s / 1e9:.5g} GB/s", f"{used.latency_s * 1e6:.4g} us"
+    rate = measured_figure(used.bandwidth_bytes_per_s / 1e9, "GB/s", note=f"{made}; {others}")
+    latency = measured_figure(used.latency_s * 1e6, "us", note=made)
     return f"""name = "Host link of {device}, measured"
 topology = "host"
-bandwidth = {{ value = "{rate}", source = "measured", note = "{made}; {others}" }}
-latency = {{ value = "{latency}", source = "measured", note = "{made}" }}
+bandwidth = {rate}
+latency = {latency}
 
-[sources.measured]
-title = "roofline calibrate on this machine"
-url = "docs/calibration.md"
-kind = "measurement"
-accessed = "{date.today().isoformat()}"
-"""
+{measured_source()}"""
 
 
 def peer_link_file(bytes_per_s: float) -> str:
@@ -196,18 +192,13 @@ def peer_link_file(bytes_per_s: float) -> str:
     The rate is a ceiling, 5 % above the best; what a message takes before its first byte is in the fits
     of collectives.
     """
-    rate = f"{1.05 * bytes_per_s / 1e9:.5g} GB/s"
+    best = "best bus bandwidth of a collective, plus 5 %"
     return f"""name = "Between processes of this machine, measured"
 topology = "ring"
-bandwidth = {{ value = "{rate}", source = "measured", note = "best bus bandwidth of a collective, plus 5 %" }}
-latency = {{ value = "0 us", source = "measured", note = "in the fits of collectives" }}
+bandwidth = {measured_figure(ABOVE_BEST * bytes_per_s / 1e9, "GB/s", note=best)}
+latency = {measured_figure(0.0, "us", note="in the fits of collectives")}
 
-[sources.measured]
-title = "roofline calibrate on this machine"
-url = "docs/calibration.md"
-kind = "measurement"
-accessed = "{date.today().isoformat()}"
-"""
+{measured_source()}"""
 
 
 def cuda_copies(torch: Any) -> Copies:

@@ -8,6 +8,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+from roofline.calibration.microbenchmarks.measured_figures import (
+    ABOVE_BEST,
+    measured_figure,
+    measured_source,
+)
 from roofline.catalog.files import fold
 from roofline.catalog.hardware import load_device
 from roofline.catalog.wild_names import device_called
@@ -163,10 +168,6 @@ def busy_fraction() -> float:
         return 0.0
 
 
-#: Room above the best rate that was seen: the real ceiling is at least that.
-_ABOVE_BEST: Final = 1.05
-
-
 def device_file(
     machine: Machine,
     *,
@@ -187,13 +188,9 @@ def device_file(
     A measured best is a lower bound of a ceiling, so `ideal` times made with this file are too long,
     by the share of the peak that no kernel reaches.
     """
-
-    def figure(value: float, unit: str, note: str) -> str:
-        return f'{{ value = "{value:.5g} {unit}", source = "measured", note = "{note}" }}'
-
     best = "best rate measured, plus 5 %"
     peaks = "\n".join(
-        f"{format}.fp32 = {figure(_ABOVE_BEST * rate / 1e9, 'GFLOP/s', best)}"
+        f"{format}.fp32 = {measured_figure(ABOVE_BEST * rate / 1e9, 'GFLOP/s', note=best)}"
         for format, rate in peaks_flops_per_s.items()
     )
     link = f'link = {{ peer = "{peer_link}" }}\n' if peer_link else ""
@@ -207,21 +204,16 @@ aliases = ["{name}"]
 {link}
 [engine.cpu]
 kind = "cpu"
-units = {{ value = {machine.cores}, source = "measured", note = "processors this process may use" }}
-cache = {figure(machine.cache_bytes / 2**20, "MiB", "last-level cache as the system states it")}
-vector = {figure(_ABOVE_BEST * slowest / 1e9, "GFLOP/s", best)}
+units = {measured_figure(str(machine.cores), note="processors this process may use")}
+cache = {measured_figure(machine.cache_bytes / 2**20, "MiB", note="last-level cache as the system states it")}
+vector = {measured_figure(ABOVE_BEST * slowest / 1e9, "GFLOP/s", note=best)}
 
 [engine.cpu.peak]
 {peaks}
 
 [memory.ddr]
 technology = "DDR"
-capacity = {figure(machine.memory_bytes / 2**30, "GiB", "as the system states it")}
-bandwidth = {figure(_ABOVE_BEST * bytes_per_s / 1e9, "GB/s", best)}
+capacity = {measured_figure(machine.memory_bytes / 2**30, "GiB", note="as the system states it")}
+bandwidth = {measured_figure(ABOVE_BEST * bytes_per_s / 1e9, "GB/s", note=best)}
 
-[sources.measured]
-title = "roofline calibrate on this machine"
-url = "docs/calibration.md"
-kind = "measurement"
-accessed = "{date.today().isoformat()}"
-"""
+{measured_source()}"""

@@ -20,9 +20,9 @@ import numpy as np
 
 from roofline.calibration.microbenchmarks.campaign import appended, raw_rows
 from roofline.calibration.microbenchmarks.measure import Task
+from roofline.calibration.microbenchmarks.measured_figures import measured_figure, measured_source
 from roofline.errors import InvalidSpecError, optional
 from roofline.hardware.storage import Storage
-from roofline.quantity import Quantity
 
 __all__ = ["StorageFit", "StorageSpeed", "fit_storage", "storage_file", "storage_speeds", "storage_tasks"]
 
@@ -225,31 +225,15 @@ def storage_file(fit: StorageFit, *, folder: Path) -> str:
         f"random reads past the page cache by {reads}, {fit.points} points, median error {fit.error:.0%}; "
         f"reads in order, not fitted, {fit.sequential_error:.0%}"
     )
-
-    def figure(value: str, note: str) -> str:
-        return f'{{ value = {value}, source = "measured", note = {json.dumps(note)} }}'
-
-    def sized(value: Quantity, unit: str) -> str:
-        return f'"{float(value):.5g} {unit}"'
-
+    synced, where = "one file written in order and synced", f"file system of {folder.resolve()}"
     return f"""name = {json.dumps(storage.name)}
-read_bandwidth = {figure(sized(storage.read_bandwidth_bytes_per_s / 1e6, "MB/s"), made)}
-write_bandwidth = {
-        figure(
-            sized(storage.write_bandwidth_bytes_per_s / 1e6, "MB/s"),
-            "one file written in order and synced",
-        )
-    }
-read_latency = {figure(sized(storage.read_latency_s * 1e6, "us"), made)}
-queue_depth = {figure(f"{storage.queue_depth:g}", "deepest measured queue that still helped")}
-capacity = {figure(sized(storage.capacity_bytes / 1e9, "GB"), f"file system of {folder.resolve()}")}
+read_bandwidth = {measured_figure(float(storage.read_bandwidth_bytes_per_s) / 1e6, "MB/s", note=made)}
+write_bandwidth = {measured_figure(float(storage.write_bandwidth_bytes_per_s) / 1e6, "MB/s", note=synced)}
+read_latency = {measured_figure(float(storage.read_latency_s) * 1e6, "us", note=made)}
+queue_depth = {measured_figure(f"{storage.queue_depth:g}", note="deepest measured queue that still helped")}
+capacity = {measured_figure(float(storage.capacity_bytes) / 1e9, "GB", note=where)}
 
-[sources.measured]
-title = "roofline calibrate --storage on this machine"
-url = "docs/calibration.md"
-kind = "measurement"
-accessed = "{date.today().isoformat()}"
-"""
+{measured_source("roofline calibrate --storage")}"""
 
 
 def _written(scratch: Path, size_bytes: int) -> StorageSpeed:
