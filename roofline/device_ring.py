@@ -240,6 +240,7 @@ def best_ring(
     layers: int,
     *,
     rounds: Sequence[int] = (1, 2, 4, 8),
+    least: int = 0,
     prefetch: bool = True,
     paging: Paging = "mapped",
 ) -> Ring:
@@ -251,28 +252,34 @@ def best_ring(
         Decoder layers of the model, >= 1.
     rounds : sequence of int
         Numbers to try; those that do not divide `layers` are left out.
+    least : int
+        Layers of a window that every device has at least.
 
     Raises
     ------
     InvalidSpecError
-        If none of them divides `layers`.
+        If none of them divides `layers`, or leaves every device so many.
 
     Notes
     -----
     Windows are given out layer by layer to the device that makes the token fastest, then 1, 2, 4 ... or all
-    layers of a device move to another as long as that helps: a local optimum. A device may get none.
+    layers of a device move to another as long as that helps: a local optimum. A device may get none unless
+    `least` says otherwise.
     """
     found = []
     for count in rounds:
-        if count > 0 and layers % count == 0:
+        if count > 0 and layers % count == 0 and layers // count >= least * len(devices):
 
             def ring(windows: Sequence[int], count: int = count) -> Ring:
                 held = [float(window * count) for window in windows]
                 return ring_time(devices, held, rounds=float(count), prefetch=prefetch, paging=paging)
 
-            found.append(ring(_split(ring, len(devices), layers // count)))
+            found.append(ring(_split(ring, len(devices), layers // count, least)))
     if not found:
-        raise InvalidSpecError(f"ring: no number of rounds in {list(rounds)} divides {layers} layers")
+        raise InvalidSpecError(
+            f"ring: no number of rounds in {list(rounds)} divides {layers} layers into windows of at least "
+            f"{least} for each device"
+        )
     return min(found, key=_badness)
 
 
@@ -436,26 +443,27 @@ def _badness(ring: Ring) -> tuple[float, float]:
     return float(total(ring.lacking_bytes)), float(ring.token_s)
 
 
-def _split(ring: Callable[[Sequence[int]], Ring], devices: int, layers: int) -> list[int]:
+def _split(ring: Callable[[Sequence[int]], Ring], devices: int, layers: int, least: int) -> list[int]:
     """Return the layers of each device's window."""
 
     def badness(windows: Sequence[int]) -> tuple[float, float]:
         return _badness(ring(windows))
 
-    windows = [0] * devices
-    for _ in range(layers):
+    windows = [least] * devices
+    for _ in range(layers - least * devices):
         windows = min((_moved(windows, to, 1) for to in range(devices)), key=badness)
     while True:
-        better = min(_moves(windows), key=badness, default=windows)
+        better = min(_moves(windows, least), key=badness, default=windows)
         if badness(better) >= badness(windows):
             return windows
         windows = better
 
 
-def _moves(windows: Sequence[int]) -> Iterator[list[int]]:
-    """Yield windows with 1, 2, 4 ... or all layers of one device given to another."""
+def _moves(windows: Sequence[int], least: int) -> Iterator[list[int]]:
+    """Yield windows with 1, 2, 4 ... or all layers that one device can spare given to another."""
     for start, held in enumerate(windows):
-        counts = {held, *(2**power for power in range(held.bit_length()))} - {0}
+        spare = held - least
+        counts = {spare, *(2**power for power in range(spare.bit_length()))} - {0}
         for to in range(len(windows)):
             if to != start:
                 yield from (_moved(_moved(windows, start, -count), to, count) for count in counts)

@@ -110,6 +110,19 @@ def test_tokens_on_their_way_fill_the_ring_up_to_its_busiest_device() -> None:
     np.testing.assert_allclose(rates, [1.0 / 0.065, 1.0 / 0.045], rtol=1e-12)
 
 
+def test_every_device_may_be_made_to_work() -> None:
+    # The second is ten times as quick and holds all: alone it is best, unless the first must have a layer.
+    quick = replace(FAST, near_s=SMALL.near_s / 10.0, near_bytes=1e12)
+
+    free = best_ring((SMALL, quick), 8, rounds=(1,))
+    made = best_ring((SMALL, quick), 8, rounds=(1,), least=1)
+
+    assert free.layers == (0.0, 8.0)
+    assert made.layers == (1.0, 7.0)
+    with pytest.raises(InvalidSpecError, match="at least 5"):
+        best_ring((SMALL, quick), 8, rounds=(1,), least=5)
+
+
 def test_the_best_split_is_that_of_trying_all() -> None:
     third = replace(SMALL, name="third", near_s=0.004, near_bytes=6e9, send_s=0.02)
     devices = (SMALL, FAST, third)

@@ -94,7 +94,7 @@ def ring_times(
     def placed(phase: Any) -> Ring:
         here = devices(phase, "value")
         if policy.across == "best":
-            return best_ring(here, layers, rounds=_ROUNDS)
+            return best_ring(here, layers, rounds=_ROUNDS, least=1)
         return proportional_ring(here, layers)
 
     chosen = placed("decode")
