@@ -6,16 +6,14 @@ from typing import Final
 
 from roofline.catalog.files import read_json
 from roofline.decoding.acceptance import Acceptance, Given
-from roofline.decoding.drafters import (
-    AnyDrafter,
-    Lookup,
-    ModelDrafter,
+from roofline.decoding.draft_heads import (
     autoregressive_head,
     first_layers,
     parallel_heads,
     prediction_module,
     sequential_heads,
 )
+from roofline.decoding.drafters import AnyDrafter, Lookup, ModelDrafter
 from roofline.decoding.growth import confidence_ranked
 from roofline.decoding.tree import SpecTree
 from roofline.errors import InvalidSpecError, UnknownNameError, nearest

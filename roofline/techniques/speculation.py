@@ -3,14 +3,8 @@
 from typing import Final
 
 from roofline.decoding.acceptance import Acceptance
-from roofline.decoding.drafters import (
-    AnyDrafter,
-    Lookup,
-    autoregressive_head,
-    first_layers,
-    parallel_heads,
-    sequential_heads,
-)
+from roofline.decoding.draft_heads import autoregressive_head, first_layers, parallel_heads, sequential_heads
+from roofline.decoding.drafters import AnyDrafter, Lookup
 from roofline.decoding.growth import best_first, confidence_ranked
 from roofline.decoding.macro_step import MacroStep
 from roofline.decoding.speculative import Speculative

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from roofline import analyze, make_scenario
-from roofline.decoding.drafters import first_layers
+from roofline.decoding.draft_heads import first_layers
 from roofline.decoding.macro_step import MacroStep
 from roofline.decoding.superposed import Superposed
 from roofline.scenario import Scenario

@@ -7,14 +7,8 @@ import pytest
 
 from roofline import analyze, make_scenario
 from roofline.decoding.acceptance import Acceptance
-from roofline.decoding.drafters import (
-    Lookup,
-    ModelDrafter,
-    autoregressive_head,
-    first_layers,
-    parallel_heads,
-    sequential_heads,
-)
+from roofline.decoding.draft_heads import autoregressive_head, first_layers, parallel_heads, sequential_heads
+from roofline.decoding.drafters import Lookup, ModelDrafter
 from roofline.decoding.speculative import Speculative
 from roofline.decoding.tree import SpecTree
 from roofline.errors import InvalidSpecError, UnknownNameError

@@ -6,7 +6,8 @@ import pytest
 from roofline import make_scenario
 from roofline.analysis import analyze
 from roofline.decoding.acceptance import Acceptance
-from roofline.decoding.drafters import Lookup, ModelDrafter, autoregressive_head, first_layers
+from roofline.decoding.draft_heads import autoregressive_head, first_layers
+from roofline.decoding.drafters import Lookup, ModelDrafter
 from roofline.decoding.macro_step import MacroStep
 from roofline.decoding.speculative import Speculative
 from roofline.decoding.superposed import Superposed

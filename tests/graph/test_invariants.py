@@ -13,8 +13,9 @@ from roofline.graph.blocks.bottleneck import Bottleneck
 from roofline.graph.blocks.cross_attention import CrossAttention
 from roofline.graph.blocks.feed_forward import FeedForward
 from roofline.graph.blocks.grouped_query_attention import GroupedQueryAttention
+from roofline.graph.blocks.indexer import Indexer
 from roofline.graph.blocks.kimi_delta_attention import KimiDeltaAttention
-from roofline.graph.blocks.latent_attention import Indexer, LatentAttention
+from roofline.graph.blocks.latent_attention import LatentAttention
 from roofline.graph.blocks.linear_attention import GatedDeltaNet, LightningAttention
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.blocks.normalization import Normalization

@@ -11,7 +11,8 @@ import pytest
 from roofline import make_scenario
 from roofline.analysis import analyze_decode
 from roofline.decoding.acceptance import Acceptance
-from roofline.decoding.drafters import ModelDrafter, autoregressive_head
+from roofline.decoding.draft_heads import autoregressive_head
+from roofline.decoding.drafters import ModelDrafter
 from roofline.decoding.speculative import Speculative, verification
 from roofline.decoding.tree import SpecTree
 from roofline.scenario import Scenario

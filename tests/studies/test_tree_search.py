@@ -8,7 +8,8 @@ import pytest
 
 from roofline import make_scenario
 from roofline.decoding.acceptance import Acceptance
-from roofline.decoding.drafters import Lookup, ModelDrafter, autoregressive_head, parallel_heads
+from roofline.decoding.draft_heads import autoregressive_head, parallel_heads
+from roofline.decoding.drafters import Lookup, ModelDrafter
 from roofline.decoding.speculative import Speculative
 from roofline.decoding.tree import SpecTree
 from roofline.errors import InvalidSpecError

@@ -7,8 +7,9 @@ from roofline.catalog.huggingface.config import Config
 from roofline.catalog.huggingface.decoder import Recipe, decoder, depth
 from roofline.catalog.huggingface.mixture import after_first, experts, sparse_or_dense
 from roofline.catalog.huggingface.prediction import with_prediction
+from roofline.graph.blocks.indexer import Indexer
 from roofline.graph.blocks.kimi_delta_attention import KimiDeltaAttention
-from roofline.graph.blocks.latent_attention import Indexer, LatentAttention
+from roofline.graph.blocks.latent_attention import LatentAttention
 from roofline.graph.blocks.union import AnyBlock
 from roofline.graph.model import ModelSpec
 

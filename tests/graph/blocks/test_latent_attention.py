@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roofline.graph.blocks.latent_attention import Indexer, LatentAttention, selected
+from roofline.graph.blocks.indexer import Indexer, selected
+from roofline.graph.blocks.latent_attention import LatentAttention
 from roofline.graph.kernel_policy import KernelPolicy
 from roofline.graph.operator import Operator, Terms
 from roofline.graph.parallelism import Parallelism
