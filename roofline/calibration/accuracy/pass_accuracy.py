@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from roofline.calibration.fits.pass_pool import Place, PooledFit
 from roofline.calibration.fits.pass_profiles import lent_band, measured_band, source_deviation
 
-__all__ = ["PassScore", "score_passes"]
+__all__ = ["PassScore", "band_without", "score_passes"]
 
 Array = NDArray[np.float64]
 
@@ -87,6 +87,12 @@ def _of_phase(
             yield _Held(place=place, errors=values[own], fold=fold[own])
 
 
+def band_without(pool: PooledFit, phase: str, place: Place) -> tuple[float, float]:
+    """Return the log-quantiles of a phase at a place whose device's rows did not help to make them."""
+    held = _of_phase(pool, pool.without_device, phase)
+    return _lent([one for one in held if one.place.device != place.device], place)
+
+
 def _scores(pool: PooledFit, left_out: str, phase: str, held: list[_Held]) -> Iterator[PassScore]:
     classes: dict[tuple[str, str], list[_Held]] = {("all", ""): held} if held else {}
     for one in held:
@@ -125,16 +131,12 @@ def _bands(pool: PooledFit, left_out: str, phase: str, one: _Held, held: list[_H
     between = source_deviation(pool, phase, without=one.place.device)
     kept = list(_of_phase(pool, pool.without_model, phase, by="model" if left_out == "model" else "origin"))
     everyone = [other.errors for other in kept if other.place.device != one.place.device]
-    away = [
-        other
-        for other in _of_phase(pool, pool.without_device, phase)
-        if other.place.device != one.place.device
-    ]
     own = next(other for other in kept if other.place == one.place)
+    away = band_without(pool, phase, one.place)
     found = np.empty((2, len(one.errors)))
     for name in dict.fromkeys(one.fold):
         rest = own.errors[own.fold != name]
-        timed = measured_band(rest, everyone, between=between) if len(rest) else _lent(away, one.place)
+        timed = measured_band(rest, everyone, between=between) if len(rest) else away
         found[:, one.fold == name] = np.array(timed)[:, None]
     return found
 

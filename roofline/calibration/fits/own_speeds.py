@@ -9,17 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.fits.fitting import rounded
-from roofline.calibration.fits.own_fits import OWN, VERSIONS, OwnFit, Refused, combined
-from roofline.calibration.fits.pass_fits import (
-    PRIOR,
-    Passes,
-    PassFit,
-    alone,
-    fit_passes,
-    pass_runtime,
-    passes_of,
-    predicted_s,
-)
+from roofline.calibration.fits.own_fits import OWN, OwnFit, Refused, combined
+from roofline.calibration.fits.own_passes import SHARES, band_of, fit_own_passes, whole_pass_profile
+from roofline.calibration.fits.pass_fits import Passes, alone, multiplied_in, passes_of
 from roofline.calibration.fits.served_fits import Iterations, fit_host
 from roofline.calibration.measurements.measured_files import MeasuredFile
 from roofline.calibration.predictions.whole_model_metrics import ITERATION, METRICS
@@ -28,6 +20,8 @@ from roofline.calibration.predictions.whole_model_predictions import (
     predict_whole_models,
     whole_model_groups,
 )
+from roofline.catalog.fits import device_family
+from roofline.catalog.hardware import load_device
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.scenario import Scenario
 from roofline.timing.runtime import HostTime, Runtime
@@ -41,16 +35,9 @@ Array = NDArray[np.float64]
 Group = tuple[Scenario, "pd.DataFrame"]
 
 _FEWEST_ROWS: Final = 3
-#: A factor of two either way where nothing was known before, an estimate.
-_UNKNOWN: Final = float(np.log(2.0))
 #: Time per token of a loaded server holds prefills of other requests, but not where there is one request.
 _ALONE_TOO: Final = ("tpot_mean_ms", "tpot_median_ms", "itl_mean_ms")
 _PHASES: Final = ("decode", "prefill")
-#: Models of a third and of three times the sizes in the table, which it lacks.
-_SIZES: Final = (1.0 / 3.0, 3.0)
-_UNTOLD: Final = 0.5
-#: Part of that by which a centre is really moved, so that bounds do not bend the answer.
-_NUDGE: Final = 0.25
 
 
 def fit_whole_models(
@@ -107,29 +94,13 @@ def _passes_of(
         for _, row in group.iterrows()
         if alone(row)
     ]
-    if len(rows) < _FEWEST_ROWS:
-        raise InvalidSpecError(
-            f"{len(rows)} speeds of one sequence on one device; want at least {_FEWEST_ROWS}"
-        )
-    base = parts[0][0].deployment.runtime
-    passes, centre = passes_of(rows), _centre(base)
-    found = fit_passes(passes, centre)
-    before = {phase: _band_of(base, phase) for phase in _PHASES}
-    runtime = pass_runtime(
-        [found],
-        errors={phase: found.errors_of(phase) for phase in _PHASES},
-        everyone={phase: _as_errors(before[phase]) for phase in _PHASES},
-        device=device,
-        software=software,
-        date=date,
-    )
-    moved, untold = _prior_decides(passes, centre, _doubts(base))
-    bands = {phase: _widened(runtime.host.spread(phase), moved[phase]) for phase in _PHASES}
-    host = replace(
-        runtime.host,
-        low_of={phase: rounded(low) for phase, (low, _) in bands.items()},
-        high_of={phase: rounded(high) for phase, (_, high) in bands.items()},
-    )
+    if not rows:
+        raise InvalidSpecError("no speed of one sequence on one device, with prompts of 64 tokens or more")
+    there = parts[0][0].deployment.runtime
+    passes = passes_of(rows)
+    maker = device_family(load_device(device).value, passes.engine).partition("_")[0]
+    base = replace(whole_pass_profile(there), runs_as=multiplied_in(passes.framework, maker))
+    found = fit_own_passes(passes, base, source=f"{OWN}: whole-model speeds at batch 1")
     index = np.array([row.name for _, _, row in rows])
     made = [
         OwnFit(
@@ -138,91 +109,29 @@ def _passes_of(
             kind=phase,
             format="*",
             points=int(own.sum()),
-            parameters={name: rounded(value) for name, value in found.shared.items()},
+            parameters=_reached(passes, found.runtime),
             before=float(np.median(np.abs(errors[index[own]]))),
             after=float(np.median(np.abs(np.expm1(-found.errors[own])))),
-            band_before=before[phase] if base.host.points else None,
-            band=bands[phase],
-            untold=untold,
+            band_before=band_of(base, phase) if there.host.points else None,
+            band=found.runtime.host.spread(phase),
+            untold=found.untold,
         )
         for phase in _PHASES
         if (own := passes.phase == phase).any()
     ]
-    return made, replace(runtime, host=host)
+    return made, replace(found.runtime, device=device, software=software, date=date)
 
 
-def _centre(base: Runtime) -> Mapping[str, float]:
-    """Return what the profile says of whole passes; nothing where it was not made of such."""
-    kernel, _ = base.fit_for("*", "*")
-    if kernel is None or base.host.per_layer_s <= 0.0:
-        return {}
-    shares = {name: kernel.parameters[name] for name in ("memory_fraction", "compute_fraction")}
-    return {**shares, "per_layer_s": base.host.per_layer_s}
-
-
-def _doubts(base: Runtime) -> Mapping[str, float]:
-    """Return how far the profile may be off (standard deviations of logs); the form's own where untold."""
-    kernel, _ = base.fit_for("*", "*")
-    if kernel is None or not _centre(base):
-        return {}
-    return {
-        name: float(np.hypot(error, VERSIONS))
-        for name, error in kernel.standard_errors.items()
-        if name in PRIOR
+def _reached(passes: Passes, runtime: Runtime) -> Mapping[str, float]:
+    """Return what products in the format that most bytes are read in reach, and host time per layer [s]."""
+    read_s = {
+        name: float(np.sum((passes.launches * passes.memory_s)[passes.format == name]))
+        for name in dict.fromkeys(passes.format)
+        if name
     }
-
-
-def _band_of(base: Runtime, phase: str) -> tuple[float, float]:
-    low, high = base.host.spread(phase)
-    return (low, high) if low < high else (-_UNKNOWN, _UNKNOWN)
-
-
-def _as_errors(band: tuple[float, float]) -> Array:
-    """Return errors whose mean square is that of a band's standard deviation."""
-    half = (band[1] - band[0]) / 2.0 / 1.2816
-    return np.array([-half, half])
-
-
-def _widened(band: tuple[float, float], moved: float) -> tuple[float, float]:
-    low, high = band
-    extra = 1.2816 * moved
-    return -float(np.hypot(low, extra)), float(np.hypot(high, extra))
-
-
-def _prior_decides(
-    passes: Passes, centre: Mapping[str, float], doubts: Mapping[str, float]
-) -> tuple[Mapping[str, float], tuple[str, ...]]:
-    """Return how far passes of other sizes follow the prior, by phase, and which parameters do.
-
-    As in `own_fits`: each centre is moved by what it may be off, and the rows are fitted again.
-    """
-    start = {name: middle for name, (middle, _) in PRIOR.items()} | dict(centre)
-    base = fit_passes(passes, start)
-    squares, untold = np.zeros(len(_SIZES) * len(passes.phase)), []
-    others = [
-        replace(passes, compute_s=size * passes.compute_s, memory_s=size * passes.memory_s) for size in _SIZES
-    ]
-    for name, (_, spread) in PRIOR.items():
-        step = min(doubts.get(name, spread), spread)
-        moved = fit_passes(passes, {**start, name: start[name] * float(np.exp(_NUDGE * step))})
-        changes = [np.log(predicted_s(part, moved) / predicted_s(part, base)) for part in others]
-        squares += (np.concatenate(changes) / _NUDGE) ** 2
-        if abs(_followed(base, moved, name)) > _UNTOLD * _NUDGE * step:
-            untold.append(name)
-    phases = np.tile(passes.phase, len(_SIZES))
-    return {
-        phase: float(np.sqrt(np.mean(squares[phases == phase]))) if (phases == phase).any() else 0.0
-        for phase in _PHASES
-    }, tuple(untold)
-
-
-def _followed(before: PassFit, after: PassFit, name: str) -> float:
-    """Return how far a parameter moved (log), the median over formats where each has its own."""
-    formats = [format for format, reached in before.by_format.items() if name in reached]
-    if not formats:
-        return float(np.log(after.shared[name] / before.shared[name]))
-    moved = [np.log(after.by_format[key][name] / before.by_format[key][name]) for key in formats]
-    return float(np.median(moved))
+    fit, _ = runtime.fit_for("gemm", max(read_s, key=read_s.__getitem__))
+    shares = {} if fit is None else {name: fit.parameters[name] for name in SHARES}
+    return {**shares, "per_layer_s": runtime.host.per_layer_s}
 
 
 # ------------------------------------------------------------------ the host of served models
@@ -262,7 +171,7 @@ def _host_of(
         **{name: np.array(part, dtype=object if name == "model" else float) for name, part in columns.items()}
     )
     found = fit_host(data, together)
-    before = _band_of(base, "decode")
+    before = band_of(base, "decode")
     band = combined((found.low, found.high), len(index), before, 0.0)
     seconds: dict[str, Any] = {name: rounded(value) for name, value in found.seconds.items()}
     host = replace(

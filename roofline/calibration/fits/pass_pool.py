@@ -333,11 +333,11 @@ class PooledFit:
 
     passes: tuple[Passes, ...]
     places: tuple[Place, ...]
-    without_model: tuple[Array, ...]
-    without_source: tuple[Array, ...]
-    without_device: tuple[Array, ...]
-    without_generation: tuple[Array, ...]
-    without_maker: tuple[Array, ...]
+    without_model: tuple[Array, ...] = ()
+    without_source: tuple[Array, ...] = ()
+    without_device: tuple[Array, ...] = ()
+    without_generation: tuple[Array, ...] = ()
+    without_maker: tuple[Array, ...] = ()
     _columns: Mapping[tuple[str, str, str], int]
     _point: Array
     _covariance: Array
@@ -369,7 +369,8 @@ class PooledFit:
             found = shares(*more)
             return found if multiplied is None or alike in multiplied else {**found, **plain}
 
-        formats = sorted({str(name) for part in self.passes for name in part.format if name})
+        timed = {str(name) for part in self.passes for name in part.format if name}
+        formats = sorted(timed | {name for name, alike in _ALIKE.items() if alike in timed})
         return Reached(
             other=shares(("not a product", "other")),
             product=shares(),
@@ -421,8 +422,13 @@ class PooledFit:
         return float(np.sqrt(known + np.sum(np.square(blank))))
 
 
-def fit_pool(parts: Sequence[Passes]) -> PooledFit:
+def fit_pool(parts: Sequence[Passes], *, scored: bool = True) -> PooledFit:
     """Return the shares of peak and bandwidth and the host time that explain the passes of all devices.
+
+    Parameters
+    ----------
+    scored : bool
+        Whether to find the errors without what they are scored on; without them there are none.
 
     Notes
     -----
@@ -446,6 +452,10 @@ def fit_pool(parts: Sequence[Passes]) -> PooledFit:
     rows = _rows(parts, places)
     point, curvature = _solved(rows, rows.fitted, rows.centre)
     covariance: Array = np.asarray(np.linalg.inv(curvature), dtype=np.float64)
+    if not scored:
+        return PooledFit(
+            passes=tuple(parts), places=places, _columns=rows.columns, _point=point, _covariance=covariance
+        )
     whole_s, slopes = _predicted(rows, point)
     residual = np.log(rows.measured_s / whole_s)
     trust = rows.fitted * (1.0 + (residual / _OUTLIER) ** 2) ** -0.5 / _OUTLIER**2

@@ -21,7 +21,7 @@ from roofline.catalog.hardware import load_device
 from roofline.provenance import Basis
 from roofline.timing.runtime import HostTime, KernelFit, Runtime
 
-__all__ = ["build_whole_model_profiles", "lent_band", "measured_band", "source_deviation"]
+__all__ = ["build_whole_model_profiles", "lent_band", "lent_profile", "measured_band", "source_deviation"]
 
 Array = NDArray[np.float64]
 
@@ -186,7 +186,7 @@ def build_whole_model_profiles(pool: PooledFit, date: str) -> dict[str, Runtime]
             made, device=place.device, software=part.software, date=date
         )
     for name, place in _classes(pool).items():
-        made = _lent(pool, _lent_bands(unseen, place), place)
+        made = lent_profile(pool, _lent_bands(unseen, place), place)
         profiles[name] = replace(made, device=name.split("/")[1], software=place.framework, date=date)
     return profiles | _cold(profiles, pool)
 
@@ -250,8 +250,8 @@ def _lent_bands(unseen: _Unseen, place: Place) -> dict[str, tuple[float, float]]
     return bands
 
 
-def _lent(pool: PooledFit, bands: Mapping[str, tuple[float, float]], place: Place) -> Runtime:
-    """Return what a place without a device of its own is lent."""
+def lent_profile(pool: PooledFit, bands: Mapping[str, tuple[float, float]], place: Place) -> Runtime:
+    """Return what a place without a device of its own is lent, at no engine's clock and power."""
     kin = [other for other in pool.places if _alike(other, place)]
     same = [other for other in pool.places if other.framework == place.framework]
     lenders = kin or same or list(pool.places)

@@ -209,6 +209,7 @@ def test_llama_bench_narrows_the_interval_of_a_lent_profile(tmp_path: Path) -> N
     made = {fit.kind: fit for fit in calibrate_table(path, tmp_path).fits}
 
     assert set(made) == {"decode", "prefill"}
+    assert all(_width(fit.band) < _width(fit.band_before) for fit in made.values() if fit.band_before)
     assert made["decode"].after < 0.15
     assert all(fit.points == 6 for fit in made.values())
 
@@ -243,8 +244,8 @@ def test_too_few_speeds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "speeds.csv"
     path.write_text(
         "device,model,quant,runtime,batch,gen_len,metric,value\n"
-        "rtx-4080,Llama-3.2-1B,F16,llama.cpp b9999,1,128,decode_tok_s,200\n"
+        "rtx-4080,Llama-3.2-1B,F16,llama.cpp b9999,4,128,decode_tok_s,800\n"
     )
 
-    with pytest.raises(InvalidSpecError, match="1 speeds of one sequence on one device; want at least 3"):
+    with pytest.raises(InvalidSpecError, match="no speed of one sequence on one device"):
         calibrate_table(path, tmp_path)
