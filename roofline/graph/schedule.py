@@ -139,7 +139,7 @@ def scheduled(
     -----
     A layer that runs for a share e of n tokens runs at all with probability ``1 - (1 - e)^n`` and then
     for ``n e`` over that many; its expected operations are exact, and its weights are read once per
-    time it runs. Derived in docs/formulas.md, "Layers that are skipped".
+    time it runs. Derived in docs/formulas.md section 10.
     """
     if not schedules:
         for name, repeat in layer_counts(order).items():
