@@ -20,6 +20,7 @@ __all__ = [
     "KernelFit",
     "Runtime",
     "at_clock",
+    "at_power",
     "datasheet_runtime",
 ]
 
@@ -87,9 +88,8 @@ class KernelFit:
             cycles = at_clock(self.parameters, stated=self.clock_hertz, wanted=clock_hertz)
             made = replace(made, parameters=cycles, clock_hertz=clock_hertz)
         if self.joules_per_flop > 0.0 and joules_per_flop > 0.0:
-            gain = (joules_per_flop / self.joules_per_flop) ** POWER_EXPONENT
-            share = {"compute_fraction": made.parameters["compute_fraction"] * gain}
-            made = replace(made, parameters={**made.parameters, **share}, joules_per_flop=joules_per_flop)
+            share = at_power(made.parameters, stated=self.joules_per_flop, wanted=joules_per_flop)
+            made = replace(made, parameters=share, joules_per_flop=joules_per_flop)
         return made
 
 
@@ -103,6 +103,19 @@ def at_clock(parameters: Mapping[str, float], *, stated: float, wanted: float) -
     """
     factor = stated / wanted if stated > 0 and wanted > 0 else 1.0
     return {name: value * factor if name.endswith("_s") else value for name, value in parameters.items()}
+
+
+def at_power(parameters: Mapping[str, float], *, stated: float, wanted: float) -> dict[str, float]:
+    """Return parameters with the share of the peak that another power over peak allows, up to all of it.
+
+    Parameters
+    ----------
+    stated, wanted : float
+        Power over peak [J/FLOP]; where either is 0, nothing changes.
+    """
+    share = parameters["compute_fraction"]
+    gain = (wanted / stated) ** POWER_EXPONENT if stated > 0.0 and wanted > 0.0 else 1.0
+    return {**parameters, "compute_fraction": min(share * gain, max(share, 1.0))}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

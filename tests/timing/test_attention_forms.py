@@ -22,7 +22,12 @@ def split_alone(shape, **parameters):
         work=Work(flops=0.0, bytes=0.0, shape={**ATTENTION, **shape}),
         ceilings=CEILINGS,
         parameters={**free, "memory_fraction": 1.0, "multi_head_factor": 1.0, **parameters},
-        choices={"rows": 64.0, "window_rows": 64.0, "splits_alone": shape.get("splits_alone", 1.0)},
+        choices={
+            "rows": 64.0,
+            "window_rows": 64.0,
+            "splits_alone": shape.get("splits_alone", 1.0),
+            "equal_tiles": shape.get("equal_tiles", 0.0),
+        },
     )
 
 
@@ -45,6 +50,34 @@ def test_keys_that_no_heads_share_stay_whole_where_the_kernel_cannot_split_them(
     shared = split_alone({**alone, "heads": 4.0, "splits_alone": 0.0}, step_s=1e-6, combine_s=3e-6)
 
     np.testing.assert_allclose([whole, split, shared], [100e-6, 5e-6, 5e-6], rtol=1e-12)
+
+
+def test_tiles_of_equal_size_hold_fewer_keys_of_wider_heads():
+    # 256 keys are one tile of heads 64 wide, two of 128 and four of 192, whose 64 x 192 elements are three
+    # quarters of 128 x 128; each item starts in 2 us at any width.
+    one = {
+        "sequences": 1.0,
+        "heads": 1.0,
+        "kv_heads": 1.0,
+        "keys": 256.0,
+        "splits_alone": 0.0,
+        "equal_tiles": 1.0,
+    }
+
+    taken = [
+        split_alone({**one, "head_dim": width}, step_s=1e-6, item_s=2e-6) for width in (64.0, 128.0, 192.0)
+    ]
+
+    np.testing.assert_allclose(taken, [3e-6, 4e-6, 5e-6], rtol=1e-12)
+
+
+def test_partial_results_of_heads_beyond_one_row_tile_cost_again():
+    # 100 sequences on 100 units: 1 us for the first 64 of the heads that share a latent, 2 us for 128.
+    latent = {"sequences": 100.0, "kv_heads": 1.0}
+
+    taken = [split_alone({**latent, "heads": heads}, sequence_s=1e-6) for heads in (16.0, 64.0, 128.0)]
+
+    np.testing.assert_allclose(taken, [1e-6, 1e-6, 2e-6], rtol=1e-12)
 
 
 def prefill_bytes(warm=False, bytes=0.0, **parameters):

@@ -15,14 +15,14 @@ EXPERTS = {
 UNEVEN = {f"row_tiles_{rows}": 8.0 for rows in (16, 32, 64, 128)}
 
 
-def experts(shape, ceilings, **parameters):
+def experts(shape, ceilings, untuned=0.0, **parameters):
     nothing = dict.fromkeys(("t0_s", "step_s", "activation_factor", "routed_factor", "cache_gain"), 0.0)
     return kernel_time(
         "grouped_matrix_product",
         work=Work(flops=0.0, bytes=0.0, shape={**EXPERTS, **shape}),
         ceilings=ceilings,
         parameters={**nothing, "compute_fraction": 1.0, "memory_fraction": 1.0, **parameters},
-        choices={},
+        choices={"untuned": untuned},
     )
 
 
@@ -43,3 +43,23 @@ def test_further_row_tiles_of_an_expert_read_part_of_its_weights_again():
     again = experts(UNEVEN, bound, reread_factor=0.5)
 
     np.testing.assert_allclose([once, again], [0.196608e-6, 0.294912e-6], rtol=1e-12)
+
+
+def test_untuned_tiles_follow_tokens_and_experts():
+    # 4 tokens for 4 experts: tiles of 32 columns, 4 x 8 up and 4 x 4 down on 4 units, 8 + 4 turns. 20 tokens:
+    # 64 columns, 4 + 2 turns.
+    few = experts({"tokens": 4.0}, FREE, untuned=1.0, item_s=1e-6)
+    many = experts({}, FREE, untuned=1.0, item_s=1e-6)
+
+    np.testing.assert_allclose([few, many], [12e-6, 6e-6], rtol=1e-12)
+
+
+def test_narrow_rows_that_are_no_whole_vectors_cost_every_pair():
+    # 40 pairs on 4 units at 1 us. 120 bytes are no multiple of 16; 120 values of 16 bits and 112 bytes are.
+    free = {"unaligned_s": 1e-6}
+
+    odd = experts({"intermediate_size": 120.0}, FREE, **free)
+    wide = experts({"intermediate_size": 120.0, "activation_bits": 16.0}, FREE, **free)
+    even = experts({"intermediate_size": 112.0}, FREE, **free)
+
+    np.testing.assert_allclose([odd, wide, even], [10e-6, 1e-9, 1e-9], atol=1e-9, rtol=0.0)

@@ -139,6 +139,8 @@ _GROUPED: Final = (
     Parameter(name="routed_factor", prior=1.0, spread=1.2),
     Parameter(name="item_s", prior=1e-6, spread=1.0),
     Parameter(name="reread_factor", prior=0.1, spread=1.0),
+    # From 10 ns (padded, as most kernels do) to 200 us of a unit (bytes moved one by one).
+    Parameter(name="unaligned_s", prior=0.1e-6, spread=2.5),
 )
 _COLLECTIVE: Final = (
     Parameter(name="latency_s", prior=7.4e-6, spread=0.8),
@@ -192,15 +194,21 @@ FITTED_FORMS: Final[dict[str, FittedForm]] = {
         parameters=_QUANTISED,
         choices=_DISPATCHES,
     ),
-    "grouped_gemm": FittedForm(form="grouped_matrix_product", parameters=_GROUPED),
+    "grouped_gemm": FittedForm(
+        form="grouped_matrix_product",
+        parameters=_GROUPED,
+        choices=tuple({"untuned": untuned} for untuned in (0.0, 1.0)),
+    ),
     "attention_decode": FittedForm(
         form="split_attention",
         parameters=(*_SPLIT, Parameter(name="multi_head_factor", prior=0.74, spread=0.4), _SEQUENCE),
-        choices=tuple(
-            {"rows": rows, "window_rows": window_rows, "splits_alone": alone}
-            for rows in (16.0, 64.0)
-            for window_rows in (rows, 1.0)
-            for alone in (1.0, 0.0)
+        choices=(
+            *(
+                {"rows": rows, "window_rows": window_rows, "splits_alone": alone}
+                for rows in (16.0, 64.0)
+                for window_rows, alone in ((rows, 1.0), (rows, 0.0), (1.0, 1.0))
+            ),
+            {"rows": 64.0, "window_rows": 1.0, "splits_alone": 0.0, "equal_tiles": 1.0},
         ),
     ),
     "attention_prefill": FittedForm(
@@ -297,6 +305,7 @@ _MOST_CHOICES: Final = 8
 _TRIED_ROWS: Final = 120
 _TRIED_STEPS: Final = 5
 _KEPT_CHOICES: Final = 4
+_AS_GOOD: Final = 1.01  # rows that do not tell choices apart leave the plainest
 
 
 def robust(residual: Array) -> Array:
@@ -328,9 +337,10 @@ def fit(
     -----
     Minimises soft-L1 of the logarithmic residual, in units of 0.1, weighted by
     ``clip((t/median t)**0.25, 0.5, 3)`` so that slow kernels, which carry a model's time, count a
-    little more, plus the Gaussian prior. Choices are enumerated; the least mean residual, clipped at
-    0.5, wins. Of more than eight, the best four on some 120 rows go on, or the first four where there
-    are fewer rows. Standard errors are those of the linearised problem, prior included.
+    little more, plus the Gaussian prior. Choices are enumerated; the first wins whose mean residual,
+    clipped at 0.5, is within 1 % of the least, the plainest coming first. Of more than eight, the best four
+    on some 120 rows go on, or the first four where there are fewer rows. Standard errors are those of the
+    linearised problem, prior included.
 
     References
     ----------
@@ -343,11 +353,13 @@ def fit(
         sample = np.arange(len(data.times_s)) % (len(data.times_s) // _TRIED_ROWS) == 0
         few = data.rows(sample)
         found = [_solve(few, one, centre, prior_scale, _TRIED_STEPS) for one in tried]
-        tried = tuple(one.choices for one in sorted(found, key=lambda one: one.loss)[:_KEPT_CHOICES])
+        worst = sorted(one.loss for one in found)[_KEPT_CHOICES - 1]
+        tried = tuple(one.choices for one in found if one.loss <= worst)
     if not tried:
         raise InvalidSpecError(f"{data.kind}: no choices to fit")
     solved = [_solve(data, one, centre, prior_scale, _MOST_STEPS) for one in tried]
-    return min(solved, key=lambda one: one.loss)
+    least = min(one.loss for one in solved)
+    return next(one for one in solved if one.loss <= _AS_GOOD * least)
 
 
 def _solve(

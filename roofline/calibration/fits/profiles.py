@@ -13,7 +13,7 @@ from roofline.calibration.fits.fitting import cross_validate, fit, kernel_fit, l
 from roofline.calibration.fits.transfer import Donor, Kin, carried_fit, carry_over_errors, lend
 from roofline.calibration.measurements.operator_tables import Age, Measurements, read_tables, version
 from roofline.catalog.files import fold
-from roofline.catalog.fits import device_family, device_segment
+from roofline.catalog.fits import device_family, device_segment, power_over_peak
 from roofline.catalog.hardware import load_device
 from roofline.timing.runtime import HostTime, KernelFit, Runtime
 
@@ -49,6 +49,7 @@ def kin_of(device: str) -> Kin:
         segment=device_segment(value),
         year=value.year,
         clock_hertz=float(next(iter(value.engine.values())).clock_hertz),
+        joules_per_flop=power_over_peak(value),
     )
 
 
@@ -153,7 +154,7 @@ def _kernel(
     )
     if others and not any(donor.data.framework in (framework, *_LIBRARIES) for donor in lent):
         return _borrowed(others[0], pools)
-    return carried_fit(lent, pools.of(kind, kin.family), format=format) if lent else None
+    return carried_fit(lent, pools.of(kind, kin.family), kin=kin, format=format) if lent else None
 
 
 def _complete(framework: str, device: str, kin: Kin, donors: list[Donor], pools: _Pools) -> Runtime | None:
@@ -280,7 +281,9 @@ def build_harness_profiles(donors: list[Donor], shelves: Mapping[str, str], date
                 for kind, format in sorted(kinds)
             ]
             kernels = tuple(
-                carried_fit(lent, np.concatenate(held.get(kind, [_UNKNOWN]))) for kind, lent in found if lent
+                carried_fit(lent, np.concatenate(held.get(kind, [_UNKNOWN])), kin=kin)
+                for kind, lent in found
+                if lent
             )
             if kernels:
                 made[f"transferred/{shelf}/{framework}"] = Runtime(

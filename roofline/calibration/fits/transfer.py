@@ -18,7 +18,7 @@ from roofline.calibration.fits.fitting import (
 )
 from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.errors import InvalidSpecError
-from roofline.timing.runtime import BY_OPERAND, KernelFit, at_clock
+from roofline.timing.runtime import BY_OPERAND, KernelFit, at_clock, at_power
 
 __all__ = [
     "Donor",
@@ -29,6 +29,7 @@ __all__ = [
     "carry_over_errors",
     "lend",
     "shared_clock",
+    "shared_power",
 ]
 
 Array = NDArray[np.float64]
@@ -47,8 +48,8 @@ class Kin:
         ``consumer`` or ``professional``: consumer parts have half the matrix rate at 32-bit
         accumulation and reach all of it.
     year : int
-    clock_hertz : float
-        Boost clock [Hz]; 0 where it is not known.
+    clock_hertz, joules_per_flop : float
+        Boost clock [Hz], and power over peak [J/FLOP] as `roofline.catalog.fits` says; 0 where not known.
     """
 
     family: str
@@ -56,6 +57,7 @@ class Kin:
     segment: str
     year: int
     clock_hertz: float = 0.0
+    joules_per_flop: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,15 +150,23 @@ def _nearest(donors: list[Donor], kin: Kin) -> list[Donor]:
     return [donor for donor in donors if donor.kin.architecture == nearest]
 
 
-def carry_over(donors: tuple[Donor, ...]) -> Solution:
+def carry_over(donors: tuple[Donor, ...], family: str = "") -> Solution:
     """Return the parameters that a device without measurements gets from its donors.
 
+    Parameters
+    ----------
+    family : str
+        Of the device; empty where it is any of the donors'.
+
+    Notes
+    -----
     The choices are the commonest, and only donors with that tile and that kind of launch count, since
     the time of a step, an item or a launch means something else under another. Per parameter, on the
     axis it is fitted on: the mean over the fits of a device, then the median over devices. How bandwidth
     falls with the number of ranks is a matter of how a machine is wired, not of the device: its prior
-    counts as one device more. Standard errors are standard deviations between fits; with one donor, its own.
-    Times that count clock cycles are those at `shared_clock`.
+    counts as one device more. What a byte in the cache costs over one in memory is a matter of the memory:
+    donors of the family lend it where there are any. Standard errors are standard deviations between fits;
+    with one donor, its own. Times that count clock cycles are those at `shared_clock`.
 
     Raises
     ------
@@ -170,15 +180,17 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
     counted = Counter(tuple(sorted(donor.solution.choices.items())) for donor in donors)
     choices = dict(counted.most_common(1)[0][0])
     donors = tuple(donor for donor in donors if _shape(donor.solution.choices) == _shape(choices))
-    devices = sorted({donor.data.device for donor in donors})
+    kin = tuple(donor for donor in donors if donor.kin.family == family) or donors
     parameters: dict[str, float] = {}
     spreads: dict[str, float] = {}
     clock = shared_clock(donors)
     timed = {donor: _at_clock(donor.solution, donor.kin.clock_hertz, clock) for donor in donors}
     for parameter in form.parameters:
-        places = {donor: _place(parameter, timed[donor]) for donor in donors}
+        lenders = kin if parameter.name == _OF_MEMORY else donors
+        places = {donor: _place(parameter, timed[donor]) for donor in lenders}
         by_device = [
-            np.mean([places[donor] for donor in donors if donor.data.device == name]) for name in devices
+            np.mean([places[donor] for donor in lenders if donor.data.device == name])
+            for name in sorted({donor.data.device for donor in lenders})
         ]
         if parameter.name == _WIRED:
             by_device.append(np.float64(parameter.prior))
@@ -186,8 +198,8 @@ def carry_over(donors: tuple[Donor, ...]) -> Solution:
         parameters[parameter.name] = float(parameter.value(np.asarray(middle)))
         spreads[parameter.name] = (
             float(np.std(list(places.values()), ddof=1))
-            if len(donors) > 1
-            else donors[0].solution.standard_errors[parameter.name]
+            if len(lenders) > 1
+            else lenders[0].solution.standard_errors[parameter.name]
         )
     return Solution(
         parameters=parameters,
@@ -205,8 +217,11 @@ _CLOCKED: Final = (
 )  # fmt: skip
 _UNQUANTISED: Final = ("bf16", "fp32")
 _WIRED: Final = "bandwidth_exponent"
+_OF_MEMORY: Final = "cache_gain"
+#: A card that reaches this share of its peak is not held back by its power.
+_UNLIMITED: Final = 0.9
 #: Choices under which parameters mean something else.
-_SHAPING: Final = ("rows", "dispatch", "launch_bound")
+_SHAPING: Final = ("rows", "dispatch", "launch_bound", "untuned")
 
 
 def _shape(choices: Mapping[str, float]) -> tuple[float | None, ...]:
@@ -219,9 +234,26 @@ def shared_clock(donors: tuple[Donor, ...]) -> float:
     return float(np.median(clocks)) if clocks and min(clocks) > 0 else 0.0
 
 
+def shared_power(donors: tuple[Donor, ...], architecture: str) -> float:
+    """Return the power over peak that what donors lend is stated at [J/FLOP]; 0 where it says nothing.
+
+    It says something of matrix products between cards of one architecture, which differ by little else:
+    between generations the energy of a product does. Donors at their peak tell nothing of it.
+    """
+    if any(donor.data.kind != "gemm" or donor.kin.architecture != architecture for donor in donors):
+        return 0.0
+    limited = [donor for donor in donors if donor.solution.parameters["compute_fraction"] < _UNLIMITED]
+    powers = [donor.kin.joules_per_flop for donor in limited]
+    return float(np.median(powers)) if powers and min(powers) > 0.0 else 0.0
+
+
 def carried_to(kin: Kin, lent: tuple[Donor, ...]) -> Solution:
-    """Return what donors lend to a device, at its clock."""
-    return _at_clock(carry_over(lent), shared_clock(lent), kin.clock_hertz)
+    """Return what donors lend to a device, at its clock and power."""
+    stated = _at_clock(carry_over(lent, kin.family), shared_clock(lent), kin.clock_hertz)
+    power = shared_power(lent, kin.architecture)
+    if power <= 0.0:
+        return stated
+    return replace(stated, parameters=at_power(stated.parameters, stated=power, wanted=kin.joules_per_flop))
 
 
 def _at_clock(solution: Solution, stated: float, wanted: float) -> Solution:
@@ -255,21 +287,28 @@ def carry_over_errors(donors: tuple[Donor, ...]) -> dict[str, list[tuple[Donor, 
     return found
 
 
-def carried_fit(lent: tuple[Donor, ...], errors: Array, *, format: str = "") -> KernelFit:
+def carried_fit(lent: tuple[Donor, ...], errors: Array, *, kin: Kin, format: str = "") -> KernelFit:
     """Return the fit of a device without measurements, with the errors that kin of it showed.
 
     Parameters
     ----------
+    kin : Kin
+        Of the device.
     format : str
         Served by it; the donors' own where it is empty.
     """
     names = sorted({f"{donor.data.device} with {donor.data.software}" for donor in lent})
     made = stored_fit(
         lent[0].data,
-        carry_over(lent),
+        carry_over(lent, kin.family),
         quantiles(errors),
         basis="transferred",
         points=sum(len(donor.data.times_s) for donor in lent),
         source="carried over from " + "; ".join(names),
     )
-    return replace(made, format=format or made.format, clock_hertz=shared_clock(lent))
+    return replace(
+        made,
+        format=format or made.format,
+        clock_hertz=shared_clock(lent),
+        joules_per_flop=shared_power(lent, kin.architecture),
+    )

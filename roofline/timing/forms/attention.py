@@ -11,6 +11,9 @@ from roofline.timing.forms.work import Ceilings, Work, cached_share, fastest, wa
 __all__ = ["causal_attention", "split_attention"]
 
 _KEYS: Final = 64.0  # keys per step of a tile
+#: Head widths up to which tiles of equal size have the most keys, and half as many.
+_NARROW: Final = 64.0
+_USUAL: Final = 128.0
 _WIDE: Final = 192.0  # heads wider than that are rare, and their kernels less tuned
 _SPLIT_MENU: Final = tuple((2.0**power,) for power in range(7))
 
@@ -33,54 +36,60 @@ def split_attention(
     parameters : mapping
         ``memory_fraction``; ``t0_s``; ``item_s``, fixed time of one work item; ``step_s``, time of
         one 64-key step; ``combine_s``, joining the splits; ``cache_gain``; ``multi_head_factor``,
-        item time where every query head has its own keys; ``sequence_s``, preparing a sequence;
+        item time where every query head has its own keys; ``sequence_s``, preparing a sequence and the
+        partial results of its row tiles;
         ``compute_fraction``, of the matrix peak that a step's products reach (without it they are free).
     choices : mapping
         ``rows``, packed query rows of one item; ``window_rows``, the same under a window (1: some
         kernels pack no heads there); ``splits_alone``, 0 where keys that no heads share, or under a
-        window, are never split.
+        window, are never split; ``equal_tiles``, 1 where tiles hold 256 keys of heads up to 64 wide, 128
+        of heads up to 128 and 64 of wider ones, in the same time (absent: 0).
     warm : bool
         See `Form`.
 
     Notes
     -----
     An item is one sequence, one KV head and up to ``rows`` of its ``new_tokens heads / kv_heads``
-    packed query rows. With ``T = ceil(keys/64)`` key tiles, split s up to T and waves w:
+    packed query rows, R tiles of them. With ``T = ceil(keys/64)`` key tiles, split s up to T and waves w:
 
     ``step = | tau sqrt(d bits/2048), 2 rows 64 (d + d_v) U / (e_c P) |_3``
-    ``t = t0 + t_seq sequences/U + min over s of
+    ``t = t0 + t_seq sequences R/U + min over s of
     | w(items s) (t_item sqrt(d/128) + ceil(T/s) step) f, bytes/(e_m B) |_3 + [s > 1] t_combine``
 
-    The products of a step fill whole tiles of rows, which is what binds where many heads share one
-    latent, and on engines with little arithmetic. At s = 1 and short keys this is the known cost per
-    sequence and KV head; the bytes are those of the operator. All keys are visited for every query: a
-    causal mask among the new ones is ignored, which overstates the time only where they are a large
-    share of the keys.
+    Tiles of equal size have D keys: T = ceil(keys/D), the step takes ``tau d D/16384 sqrt(bits/16)`` and the
+    item t_item at every width. The products of a step fill whole tiles of rows, which is what binds where
+    many heads share one latent, and on engines with little arithmetic. At s = 1 and short keys this is the
+    known cost per sequence and KV head; the bytes are those of the operator. All keys are visited for every
+    query: a causal mask among the new ones is ignored, which overstates the time only where they are a
+    large share of the keys.
     Without ``splits_alone`` several new tokens are split as one is, where FlashAttention-2 splits for a
     single one: too fast over long keys.
 
     References
     ----------
-    Dao et al. 2023, "Flash-Decoding for long-context inference" (split keys); Ye et al. 2025,
+    Dao et al. 2023, "Flash-Decoding for long-context inference" (split keys); Dao-AILab/flash-attention,
+    flash_fwd_launch_template.h, run_mha_fwd_splitkv_dispatch (kBlockN: tiles of equal size); Ye et al. 2025,
     FlashInfer, arXiv:2501.01005 (packed query rows, load-balanced splits);
     docs/decisions/0003-latency-forms.md, docs/decisions/0005-attention-forms-and-their-transfer.md.
     """
     shape = work.shape
     heads, kv_heads = shape["heads"], shape["kv_heads"]
     units = ceilings.units
-    key_tiles = ceil(shape["keys"] / _KEYS)
     alone_whole = choices.get("splits_alone", 1.0) == 0.0
     packed = shape["new_tokens"] * heads / kv_heads
     windowed = shape.get("windowed", 0.0) > 0
     rows = where(windowed, choices["window_rows"], choices["rows"])
-    items = shape["sequences"] * kv_heads * ceil(packed / rows)
-    products = 2.0 * rows * _KEYS * (shape["head_dim"] + shape["value_dim"]) * units
+    row_tiles = shape["sequences"] * ceil(packed / rows)
+    items = row_tiles * kv_heads
+    depth, step_growth, item_growth = _key_tile(shape["head_dim"], choices.get("equal_tiles", 0.0))
+    key_tiles = ceil(shape["keys"] / depth)
+    products = 2.0 * rows * depth * (shape["head_dim"] + shape["value_dim"]) * units
     products = products / (parameters.get("compute_fraction", np.inf) * ceilings.flops_per_s)
-    step = parameters["step_s"] * (shape["head_dim"] * shape["cache_bits"] / 2048.0) ** 0.5
+    step = parameters["step_s"] * step_growth * (shape["cache_bits"] / 16.0) ** 0.5
     step = smooth_maximum(step, products, 3.0)
     most = where((heads == kv_heads) | windowed, 1.0, key_tiles) if alone_whole else key_tiles
     own_keys = where(heads == kv_heads, parameters["multi_head_factor"], 1.0)
-    fixed, combine = parameters["item_s"] * (shape["head_dim"] / 128.0) ** 0.5, parameters["combine_s"]
+    fixed, combine = parameters["item_s"] * item_growth, parameters["combine_s"]
     memory = work.bytes / (parameters["memory_fraction"] * ceilings.bytes_per_s)
     if warm:
         found = cached_share(work.bytes, ceilings.cache_bytes)
@@ -93,8 +102,17 @@ def split_attention(
         return busy + where(split > 1.0, combine, 0.0)
 
     operands = (key_tiles, most, items, step, own_keys, fixed, combine, memory, units)
-    prepared = parameters["t0_s"] + parameters["sequence_s"] * shape["sequences"] / units
+    prepared = parameters["t0_s"] + parameters["sequence_s"] * row_tiles / units
     return prepared + fastest(_SPLIT_MENU, operands, time)
+
+
+def _key_tile(width: Quantity, equal: float) -> tuple[Quantity, Quantity, Quantity]:
+    """Return the keys of a tile, and by what its step and its item take longer than at a width of 128."""
+    if not equal:
+        grown = (width / 128.0) ** 0.5
+        return _KEYS, grown, grown
+    depth = where(width <= _NARROW, 4.0, where(width <= _USUAL, 2.0, 1.0)) * _KEYS
+    return depth, width * depth / (_USUAL * 2.0 * _KEYS), 1.0
 
 
 def causal_attention(

@@ -29,8 +29,11 @@ _MOST_ROWS: Final = 128.0
 _ROTATED_COPIES: Final = 6.0  # weight copies the public timing loops behave as if they rotate
 #: Rows of the tiles that fused expert kernels choose from.
 GROUPED_ROWS: Final = (16.0, 32.0, 64.0, 128.0)
-_GROUPED_MENU: Final = tuple((rows,) for rows in GROUPED_ROWS)
 _GROUPED_COLUMNS: Final = 128.0
+_GROUPED_MENU: Final = tuple((rows, _GROUPED_COLUMNS) for rows in GROUPED_ROWS)
+#: Tiles of the Triton kernel where nobody tuned it: with no more tokens than experts, and with more.
+_UNTUNED: Final = ((16.0, 32.0), (64.0, 64.0))
+_VECTOR_BITS: Final = 128.0  # one vectorised load or store of a thread
 
 
 def tiled_matrix_product(
@@ -247,9 +250,11 @@ def grouped_matrix_product(
         `tiled_matrix_product`; ``activation_factor``, activation traffic over its least;
         ``routed_factor``, traffic of pairs routed to any rank; ``item_s``, fixed time of a tile;
         ``reread_factor``, share of an expert's weights that each of its row tiles but the first reads
-        from memory again.
+        from memory again; ``unaligned_s``, time a unit takes longer for each pair whose narrow
+        activations between the products are not whole vectors of 16 bytes (absent: 0).
     choices : mapping
-        None.
+        ``untuned``: 1 where tiles are 16 x 32 with no more tokens than experts on the rank and 64 x 64
+        otherwise, else the fastest of several by 128 columns (absent: 0).
     warm : bool
         See `Form`.
 
@@ -260,14 +265,16 @@ def grouped_matrix_product(
 
     ``t = t0 + min over b of | sum over both products of w(R ceil(n'/128)) (t_item + tile(b, k')),
     (T v D I bits/8 (1 + c_re (R - T)/T) + c_act A (2D + 3I) 2) / (e_m B) |_2
-    + c_all routed (D + 3I) 2 / B``
+    + c_all routed (D + 3I) 2 / B + [I unaligned] t_un A/U``
 
-    The last term is what kernels cost that move every routed pair although this rank computes few of
-    them; with a real all-to-all dispatch ``routed`` equals ``assigned``.
+    The term of routed pairs is what kernels cost that move every one although this rank computes few of
+    them; with a real all-to-all dispatch ``routed`` equals ``assigned``. Rows of the second product whose
+    bytes are no multiple of 16 are quantised and loaded piece by piece by kernels that do not pad them.
 
     References
     ----------
-    Gale et al. 2023, MegaBlocks, arXiv:2211.15841 (block-sparse grouped products);
+    Gale et al. 2023, MegaBlocks, arXiv:2211.15841 (block-sparse grouped products); vllm-project/vllm 0.14,
+    fused_moe.py, get_default_config (untuned tiles);
     docs/decisions/0003-latency-forms.md, docs/decisions/0005-attention-forms-and-their-transfer.md.
     """
     shape = work.shape
@@ -289,11 +296,11 @@ def grouped_matrix_product(
     load = assigned / once
     item, reread = parameters.get("item_s", 0.0), parameters.get("reread_factor", 0.0)
 
-    def time(rows: Quantity) -> Quantity:
+    def time(rows: Quantity, columns: Quantity) -> Quantity:
         row_tiles = _row_tiles(shape, rows, touched * ceil(load / rows))
-        per_step = smooth_maximum(2.0 * _STEP * rows * _GROUPED_COLUMNS / per_unit, step, 4.0)
-        up = ceil((matrices - 1.0) * inner / _GROUPED_COLUMNS)
-        down = ceil(hidden / _GROUPED_COLUMNS)
+        per_step = smooth_maximum(2.0 * _STEP * rows * columns / per_unit, step, 4.0)
+        up = ceil((matrices - 1.0) * inner / columns)
+        down = ceil(hidden / columns)
         busy = waves(row_tiles * up, units, 0.5) * (item + ceil(hidden / _STEP) * per_step)
         busy = busy + waves(row_tiles * down, units, 0.5) * (item + ceil(inner / _STEP) * per_step)
         again = reread * maximum(row_tiles - touched, 0.0) / once
@@ -305,6 +312,13 @@ def grouped_matrix_product(
         _row_tiles(shape, GROUPED_ROWS[0], touched),
     )  # fmt: skip
     fixed = parameters["t0_s"] + parameters["routed_factor"] * routed
+    if "unaligned_s" in parameters:
+        narrow = shape["activation_bits"] < _VECTOR_BITS / 8.0
+        unaligned = narrow & ((inner * shape["activation_bits"]) % _VECTOR_BITS > 0.0)
+        fixed = fixed + where(unaligned, parameters["unaligned_s"] * assigned / units, 0.0)
+    if choices.get("untuned", 0.0):
+        few, many = (time(*tile) for tile in _UNTUNED)
+        return fixed + where(shape["tokens"] <= shape["experts"] / shape["expert_ranks"], few, many)
     return fixed + fastest(_GROUPED_MENU, operands, time)
 
 

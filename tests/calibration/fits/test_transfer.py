@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from roofline.calibration.fits.fitting import FITTED_FORMS, Solution
-from roofline.calibration.fits.transfer import Donor, Kin, carried_fit, carry_over, lend
+from roofline.calibration.fits.transfer import Donor, Kin, carried_fit, carried_to, carry_over, lend
 from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.timing.forms import Ceilings, Work
 
@@ -47,7 +47,7 @@ def test_a_framework_lends_its_16_bit_attention_before_another_lends_the_format(
     lent = lend([own, other], kin=HOPPER, kind="attention_decode", format="fp8", framework="vllm")
 
     assert lent == (own,)
-    assert carried_fit(lent, np.zeros(50), format="fp8").format == "fp8"
+    assert carried_fit(lent, np.zeros(50), kin=HOPPER, format="fp8").format == "fp8"
 
 
 def test_latent_attention_stays_among_devices_with_or_without_warp_groups():
@@ -61,8 +61,8 @@ def test_latent_attention_stays_among_devices_with_or_without_warp_groups():
 def test_decode_times_are_lent_in_cycles_and_prefill_times_in_seconds():
     decode, prefill = (donor(AMPERE, kind=f"attention_{phase}") for phase in ("decode", "prefill"))
 
-    assert carried_fit((decode,), np.zeros(50)).clock_hertz == 1.5e9
-    assert carried_fit((prefill,), np.zeros(50)).clock_hertz == 0.0
+    assert carried_fit((decode,), np.zeros(50), kin=HOPPER).clock_hertz == 1.5e9
+    assert carried_fit((prefill,), np.zeros(50), kin=HOPPER).clock_hertz == 0.0
 
 
 def test_donors_of_different_clocks_meet_at_their_median():
@@ -101,6 +101,37 @@ def test_products_are_carried_only_from_the_commonest_kind_of_dispatch():
     carried = carry_over((odd, one, two))
 
     np.testing.assert_allclose(carried.parameters["t0_s"], one.solution.parameters["t0_s"], rtol=1e-9)
+
+
+def with_parameters(one, **parameters):
+    return replace(one, solution=replace(one.solution, parameters={**one.solution.parameters, **parameters}))
+
+
+def test_what_the_cache_saves_is_lent_by_devices_with_such_memory():
+    hbm = [with_parameters(donor(HOPPER, kind="gemm", device=name), cache_gain=1.2) for name in ("a", "b")]
+    gddr = with_parameters(donor(ADA, kind="gemm"), cache_gain=0.4)
+
+    lent = (*hbm, gddr)
+
+    np.testing.assert_allclose(carry_over(lent, ADA.family).parameters["cache_gain"], 0.4, rtol=1e-9)
+    np.testing.assert_allclose(carry_over(lent, "amd_hbm").parameters["cache_gain"], 1.2, rtol=1e-9)
+
+
+def test_products_of_one_architecture_reach_what_power_allows():
+    # A quarter of the power over the peak allows half of the share; four times as much, all of the peak.
+    card = replace(ADA, joules_per_flop=1e-12)
+    lent = (with_parameters(donor(card, kind="gemm"), compute_fraction=0.6),)
+
+    def reached(kin, lent=lent):
+        return carried_to(kin, lent).parameters["compute_fraction"]
+
+    np.testing.assert_allclose(reached(replace(card, joules_per_flop=0.25e-12)), 0.3, rtol=1e-9)
+    np.testing.assert_allclose(reached(replace(card, joules_per_flop=4e-12)), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(reached(ADA), 0.6, rtol=1e-9)
+    np.testing.assert_allclose(reached(replace(AMPERE, joules_per_flop=4e-12)), 0.6, rtol=1e-9)
+    assert carried_fit(lent, np.zeros(50), kin=card).joules_per_flop == 1e-12
+    at_peak = (with_parameters(lent[0], compute_fraction=0.95),)
+    np.testing.assert_allclose(reached(replace(card, joules_per_flop=0.25e-12), at_peak), 0.95, rtol=1e-9)
 
 
 def test_how_a_machine_is_wired_counts_its_prior_as_one_more_device():
