@@ -17,6 +17,7 @@ from roofline.calibration.predictions.ringed_runs import members_of, ring_times,
 from roofline.calibration.predictions.run_times import RUN_METRICS, Times, said_ratio
 from roofline.catalog.host_names import Machine, host_memory_in, machine_called, memory_limit_in
 from roofline.catalog.offload_policies import CLUSTERED, OffloadPolicy, policy_called
+from roofline.catalog.usual_hosts import is_card
 from roofline.errors import InvalidSpecError, RooflineError
 from roofline.graph.blocks.mixture_of_experts import MixtureOfExperts
 from roofline.graph.formats import format_named
@@ -154,8 +155,11 @@ class OffloadedRuns:
             deployment = self._named.scenario(row).deployment
         except RooflineError:
             return False
-        memory = next(iter(deployment.system.device.memory.values()))
-        capacity = max(float(memory.capacity_bytes), machine_called(row["device"]).device_bytes or 0.0)
+        device = deployment.system.device
+        own = float(next(iter(device.memory.values())).capacity_bytes)
+        stated = machine_called(row["device"]).device_bytes or own
+        # A card's cell may state the memory of the machine it is in.
+        capacity = max(own, stated) if is_card(device) else stated
         return float(sum(float(size) for *_, size in deployment.weight_bytes())) > capacity
 
     def predict(self, result: Predictions, table: "pd.DataFrame", unit: NDArray[np.float64]) -> None:

@@ -129,6 +129,17 @@ def test_what_exceeds_the_card_is_placed_though_the_row_does_not_say_so(tmp_path
     assert "placed" not in str(found.profile[1])
 
 
+def test_a_board_has_the_memory_that_its_cell_states(tmp_path: Path) -> None:
+    # 17.3 GB of weights on boards sold with 32 GB: of 16 GiB nearly all experts in use are there, of 8 half.
+    board = {"model": "Qwen3-30B-A3B", "quant": "Q4_0", "runtime": "llama.cpp", "metric": "decode_tok_s",
+             "phase": "decode", "value": 9.07}  # fmt: skip
+    found = predicted(tmp_path, *({**board, "device": f"RK3588 {size}GB CPU"} for size in (32, 16, 8)))
+
+    assert "placed" not in str(found.profile[0])
+    assert found.predicted[0] >= found.predicted[1] > 0.9 * found.predicted[0]
+    assert found.predicted[2] < 0.5 * found.predicted[0]
+
+
 def test_a_cap_in_the_name_makes_the_difference(tmp_path: Path) -> None:
     phone = {"device": "OnePlus 13 (Snapdragon 8 Elite) CPU", "quant": "Q4_0", "metric": "decode_tok_s",
              "runtime": "PowerInfer (llama.cpp fork)", "value": 1.09}  # fmt: skip
