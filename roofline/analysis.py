@@ -13,7 +13,7 @@ from roofline.quantity import Quantity, maximum, minimum, revised, total
 from roofline.report import Interval, PhaseReport, Report
 from roofline.scenario import Scenario
 from roofline.timing.deployment import Deployment
-from roofline.timing.pass_time import TABLES, MemoryUse, PassTime
+from roofline.timing.pass_time import TABLES, MemoryUse, PassTime, Row
 from roofline.timing.uncertainty import band, perturbations
 
 __all__ = ["analyze", "analyze_decode", "scaled_together", "spread_of"]
@@ -115,7 +115,7 @@ class _Phase:
     tables: Mapping[str, Mapping[str, Quantity]]
     tokens: Quantity
     runs_as: Mapping[str, str]
-    rows: tuple[Any, ...]
+    rows: tuple[tuple[Row, ...], ...]
     timed: tuple[tuple[Pass, PassTime], ...]
 
 
@@ -204,7 +204,7 @@ def _phase(
     )
 
 
-def _mean_rows(pair: tuple[Pass, PassTime], mean: Callable[[Quantity], Quantity]) -> tuple[Any, ...]:
+def _mean_rows(pair: tuple[Pass, PassTime], mean: Callable[[Quantity], Quantity]) -> tuple[Row, ...]:
     part, time = pair
     count = mean(part.count)
     return tuple(

@@ -1,6 +1,5 @@
 """`roofline speculate`: which tree to draft, what it gains, and where that ends."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,13 +9,12 @@ import typer
 
 from roofline.cli.flags import Given, takes_settings
 from roofline.cli.output import FileOption, Format, FormatOption, as_json, write
-from roofline.cli.sections import Section, render
-from roofline.cli.tables import count, percent, quantity, render_table
+from roofline.cli.sections import render
+from roofline.cli.speculation_sections import speculation_csv, speculation_sections
 from roofline.errors import InvalidSpecError
 
 if TYPE_CHECKING:
     from roofline.decoding.speculative import Speculative
-    from roofline.decoding.tree import SpecTree
     from roofline.scenario import Scenario
     from roofline.settings import Settings
     from roofline.studies.tree_search import TreeSearch
@@ -31,12 +29,9 @@ roofline speculate llama-3.1-8b h100-sxm --speculate chain:4 --accept 0.8 --form
 roofline speculate llama-3.1-8b h100-sxm --speculate chain:4 --accept tokens:2.6 --draft eagle --claim 3
 """
 
-#: Batches and contexts at which the tree is shown again, and nodes of the searched table.
+#: Batches and contexts at which the tree is shown again.
 _BATCHES: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
 _CONTEXTS: Final = (512.0, 2048.0, 8192.0, 32768.0)
-_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-#: Nodes drawn of a tree; the rest is counted.
-_DRAWN: Final = 40
 
 
 class Goal(StrEnum):
@@ -90,10 +85,10 @@ def run(
     if form is Format.JSON:
         write(as_json(document), out)
     elif form is Format.CSV:
-        write(_csv(document), out)
+        write(speculation_csv(document), out)
     else:
         title = f"{scenario.deployment.model.name} on {scenario.deployment.system.name}: speculative decoding"
-        write(render(title, _sections(decoding.tree, document), form), out)
+        write(render(title, speculation_sections(decoding.tree, document), form), out)
 
 
 def _searched(settings: "Settings", *, nodes: int, depth: int, goal: Goal) -> "TreeSearch":
@@ -225,127 +220,3 @@ def _along(scenario: "Scenario", path: str, values: tuple[float, ...]) -> list[d
         }
         for row, value in enumerate(values)
     ]
-
-
-def _sections(tree: "SpecTree", document: Mapping[str, Any]) -> Iterator[Section]:
-    yield Section(title="Answer", remarks=tuple(_answer(document)))
-    if "claim" in document:
-        yield Section(title="Claim", remarks=tuple(_claim(document["claim"])))
-    yield Section(title="Tree", remarks=tuple(_drawn(tree)))
-    parts = document["iteration_parts_s"]
-    whole = sum(parts.values())
-    yield Section(
-        title="Time of an iteration",
-        header=("part", "time", "share"),
-        rows=[(name, quantity(part, "s"), percent(part / whole)) for name, part in parts.items()],
-    )
-    if "searched" in document:
-        yield _searched_section(document["searched"])
-        yield Section(
-            title="Best tree by batch",
-            header=("batch size", "nodes", "depth", "speed-up", "speculate"),
-            rows=[
-                (
-                    count(row["batch_size"]),
-                    str(row["nodes"]),
-                    str(row["depth"]),
-                    f"{row['speed_up']:.2f} x",
-                    "yes" if row["speculate"] else "no",
-                )
-                for row in document["best_by_batch"]
-            ],
-        )
-    for key, unit in (("by_batch", "batch_size"), ("by_context", "context_tokens")):
-        yield Section(
-            title=f"Speed-up by {key.removeprefix('by_')}",
-            header=(unit.replace("_", " "), "speed-up", "decode pass", "iteration", "fits"),
-            rows=[
-                (
-                    count(row[unit]),
-                    f"{row['speed_up']:.2f} x",
-                    quantity(row["decode_pass_s"], "s"),
-                    quantity(row["iteration_s"], "s"),
-                    "yes" if row["fits"] else "no",
-                )
-                for row in document[key]
-            ],
-        )
-
-
-def _answer(document: Mapping[str, Any]) -> Iterator[str]:
-    tree = document["tree"]
-    shape = f"{tree['nodes']} drafted tokens in {tree['depth']} levels"
-    if document["speculate"]:
-        yield f"Speculate: {shape}, {document['speed_up']:.2f} x as fast."
-    elif not document["fits"]:
-        yield f"Do not speculate: target, drafter and {shape} do not fit in memory."
-    else:
-        yield f"Do not speculate: even the best tree, {shape}, is {document['speed_up']:.2f} x as fast."
-    yield (
-        f"{document['tokens_per_iteration']:.2f} tokens per iteration of "
-        f"{quantity(document['iteration_s'], 's')}; a plain decode pass takes "
-        f"{quantity(document['decode_pass_s'], 's')}."
-    )
-    yield f"At datasheet figures, without host time and overheads: {document['speed_up_ideal']:.2f} x."
-    batch = document["break_even_batch"]
-    if batch is None:
-        yield "This tree gains at every batch up to 4,096."
-    elif batch == 0:
-        yield "This tree gains at no batch."
-    else:
-        yield f"This tree gains, and fits, up to batch {batch:,}."
-
-
-def _claim(found: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        f"{found['claimed']:.2f} x: {found['verdict']}. {found['expected']:.2f} x is expected "
-        f"({found['expected_low']:.2f} to {found['expected_high']:.2f} from the fits), "
-        f"at most {found['ceiling']:.2f} x on this hardware."
-    )
-    if found["verdict"] == "needs a slower baseline":
-        yield f"The baseline must have been {found['baseline_slowdown']:.2f} times slower than expected."
-    yield (
-        f"It takes {found['needed_tokens_per_iteration']:.2f} tokens per iteration; what decides is "
-        f"{found['decides']}."
-    )
-
-
-def _drawn(tree: "SpecTree") -> Iterator[str]:
-    """The tree as indented lines; a run of only children on one line."""
-    children: dict[int, list[int]] = {}
-    for node, parent in enumerate(tree.parents):
-        children.setdefault(parent, []).append(node)
-    ranks, shown = tree.sibling_ranks, 0
-    waiting = [(node, 0) for node in reversed(children[-1])]
-    while waiting and shown < _DRAWN:
-        node, level = waiting.pop()
-        line = [f"candidate {ranks[node] + 1}"]
-        shown += 1
-        while len(children.get(node, ())) == 1:
-            node = children[node][0]
-            line.append(f"{ranks[node] + 1}")
-            shown += 1
-        yield "  " * level + " - ".join(line)
-        waiting += [(child, level + len(line)) for child in reversed(children.get(node, []))]
-    if shown < tree.nodes:
-        yield f"and {tree.nodes - shown} more"
-
-
-def _searched_section(searched: Mapping[str, Any]) -> Section:
-    sizes = [size for size in _SIZES if size in searched["nodes"]]
-    return Section(
-        title="Speed-up of the best tree by depth and nodes",
-        header=("depth", *(str(size) for size in sizes)),
-        rows=[
-            (str(depth), *(f"{row[size - 1]:.2f}" for size in sizes))
-            for depth, row in zip(searched["depths"], searched["speed_up"], strict=True)
-        ],
-    )
-
-
-def _csv(document: Mapping[str, Any]) -> str:
-    rows = [("batch_size", row["batch_size"], row) for row in document["by_batch"]]
-    rows += [("context_tokens", row["context_tokens"], row) for row in document["by_context"]]
-    columns = ("speed_up", "decode_pass_s", "iteration_s", "fits")
-    body = [[axis, str(value), *(str(row[key]) for key in columns)] for axis, value, row in rows]
-    return render_table(("axis", "value", *columns), body, Format.CSV)

@@ -1,13 +1,14 @@
 """Which experts the tokens of a pass touch."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from roofline.errors import InvalidSpecError
-from roofline.quantity import Quantity, exp, log, maximum, minimum, where
+from roofline.quantity import Quantity, log, maximum, minimum, where
 from roofline.units import Count, Fraction
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "expected_imbalance",
     "shares_adding_to",
 ]
+
+Array: TypeAlias = NDArray[np.float64]
 
 #: Halvings of the bracket of a fixed point: 2**-60 of a bracket of e**160 is below rounding.
 _HALVINGS = 90
@@ -100,7 +103,7 @@ class Routing:
         """Return how many independent tokens touch as many experts as `tokens` correlated ones."""
         return tokens - (tokens - 1.0) * self.correlation
 
-    def inclusion(self, *, experts: Quantity, top_k: Quantity) -> Any:
+    def inclusion(self, *, experts: Quantity, top_k: Quantity) -> Array:
         """Return each expert's chance to be among one token's top k, most popular first.
 
         Returns
@@ -128,7 +131,7 @@ class Routing:
             weights = np.where(ranks <= experts, ranks**-skew, 0.0)
         return shares_adding_to(weights, top_k)
 
-    def _given_weights(self, ranks: Any) -> Any:
+    def _given_weights(self, ranks: Array) -> Array:
         if ranks.shape[0] != len(self.popularity):
             raise InvalidSpecError(
                 f"routing.popularity: want one weight per expert ({ranks.shape[0]}), "
@@ -140,7 +143,7 @@ class Routing:
         return ordered.reshape(ranks.shape)
 
 
-def shares_adding_to(weights: Any, wanted: Quantity) -> Any:
+def shares_adding_to(weights: Array, wanted: Quantity) -> Array:
     """Return ``1 - exp(-w_i t)`` with the t at which they add up to `wanted`.
 
     Parameters
@@ -160,12 +163,13 @@ def shares_adding_to(weights: Any, wanted: Quantity) -> Any:
     high = np.log(745.0 / np.min(positive, axis=0)) + 0.0 * np.asarray(wanted)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        reached = _sum_first(1.0 - exp(-weights * exp(middle)))
+        reached = _sum_first(1.0 - np.exp(-weights * np.exp(middle)))
         low, high = where(reached < wanted, middle, low), where(reached < wanted, high, middle)
-    return 1.0 - exp(-weights * exp(0.5 * (low + high)))
+    shares: Array = 1.0 - np.exp(-weights * np.exp(0.5 * (low + high)))
+    return shares
 
 
-def aligned(values: Any, *others: Quantity) -> Any:
+def aligned(values: Array, *others: Quantity) -> Array:
     """Return values whose first axis is their own with room for every axis of the others behind it."""
     missing = max(map(np.ndim, others)) - (values.ndim - 1)
     return values.reshape(values.shape[:1] + (1,) * max(missing, 0) + values.shape[1:])
@@ -219,13 +223,13 @@ def expected_imbalance(*, experts: Quantity, top_k: Quantity, tokens: Quantity, 
     return 1.0 + deviations * maximum(spread, 0.0) ** 0.5 / mean
 
 
-def _ranks(experts: Quantity, *dimensions: int) -> Any:
+def _ranks(experts: Quantity, *dimensions: int) -> Array:
     """1, 2, ... on a first axis before as many as the arguments have."""
     most = int(np.ceil(np.max(experts)))
     return np.arange(1.0, most + 1.0).reshape((most,) + (1,) * max(np.ndim(experts), *dimensions))
 
 
-def _sum_first(values: Any) -> Quantity:
+def _sum_first(values: Array) -> Quantity:
     """The sum over the first axis, a float where nothing is left."""
     summed: Quantity = np.sum(values, axis=0)
     return summed if np.ndim(summed) else float(summed)

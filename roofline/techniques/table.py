@@ -1,6 +1,7 @@
 """Every technique by name, and several of them on one scenario."""
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -130,12 +131,12 @@ def _overlap(slot: str, other: str) -> bool:
 def _refuse_beyond_context(scenario: Scenario) -> None:
     """Refuse budgets, windows and reads that no sequence of the run ever fills."""
     longest = float(np.max(scenario.workload.final_tokens))
+    fields = ("kv_budget_tokens", "window_tokens", "read_tokens")
     for schedule in scenario.deployment.schedules:
-        for depth_, name in enumerate(schedule.order):
-            for field in ("kv_budget_tokens", "window_tokens", "read_tokens"):
-                value = getattr(schedule.rules[name], field)
-                if value is not None and float(np.min(value)) > longest:
-                    raise InvalidSpecError(
-                        f"layer {depth_}: rule {name!r}: {field}: want at most the {longest:g} tokens "
-                        f"of context that the run reaches, got {float(np.min(value)):g}"
-                    )
+        for (layer, name), field in product(enumerate(schedule.order), fields):
+            value = getattr(schedule.rules[name], field)
+            if value is not None and float(np.min(value)) > longest:
+                raise InvalidSpecError(
+                    f"layer {layer}: rule {name!r}: {field}: want at most the {longest:g} tokens "
+                    f"of context that the run reaches, got {float(np.min(value)):g}"
+                )

@@ -126,9 +126,7 @@ def arithmetic(engine: Engine, format: str, runs_as: Mapping[str, str] | None = 
     for candidate in (format, *_WIDENED.get(format, ())):
         rates = engine.peak_flops_per_s.get(candidate)
         if rates:
-            for accumulate in ("fp32", "int32", *rates):
-                if accumulate in rates:
-                    return candidate, rates[accumulate]
+            return candidate, rates[next(name for name in ("fp32", "int32", *rates) if name in rates)]
         if candidate == "fp32":
             return "fp32", engine.vector_flops_per_s
     raise InvalidSpecError(f"engine {engine.kind}: no arithmetic for {format!r}")

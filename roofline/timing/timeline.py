@@ -1,6 +1,6 @@
 """How streams of work that run side by side add up to time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -77,14 +77,15 @@ def spans_of(
     for layer in order:
         lengths = {stream: float(total_s) / counts[layer] for stream, total_s in streams[layer].items()}
         named = {stream for chain in composition.chains for stream in chain}
-        chains = [*composition.chains, *((stream,) for stream in lengths if stream not in named)]
-        for chain in chains:
-            start = now
-            for stream in chain:
-                if lengths.get(stream, 0.0) > 0.0:
-                    spans.append(
-                        Span(stream=stream, layer=layer, start_s=start, end_s=start + lengths[stream])
-                    )
-                    start += lengths[stream]
+        for chain in (*composition.chains, *((stream,) for stream in lengths if stream not in named)):
+            spans += _chained(layer, now, {stream: lengths.get(stream, 0.0) for stream in chain})
         now += float(composition.compose(lengths))
     return tuple(spans)
+
+
+def _chained(layer: str, start_s: float, lengths: Mapping[str, float]) -> Iterator[Span]:
+    """The streams of one chain, each from the end of the one before."""
+    for stream, length_s in lengths.items():
+        if length_s > 0.0:
+            yield Span(stream=stream, layer=layer, start_s=start_s, end_s=start_s + length_s)
+            start_s += length_s
