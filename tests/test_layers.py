@@ -46,6 +46,7 @@ ALLOWED = {
     "api": CATALOG | {"settings"},
     "techniques": CATALOG | {"techniques"},
     "scenario_file": TECHNIQUES | {"scenario_file"},
+    "scenario_text": TECHNIQUES | {"scenario_file"},
     "report_document": TECHNIQUES | {"scenario_file", "report_document"},
     "calibration": CALIBRATION,
     "studies": STUDIES,

@@ -11,7 +11,7 @@ from roofline import InvalidSpecError, UnknownNameError, analyze, make_scenario
 from roofline.analysis import analyze as analyze_scenario
 from roofline.report import Report
 from roofline.scenario import Scenario
-from roofline.scenario_file import from_text, to_text
+from roofline.scenario_text import from_text, to_text
 
 DESKTOP, PHONE = "desktop_rtx_4090", "qualcomm_snapdragon_8_elite"
 MOE, DENSE = "qwen3-30b-a3b", "llama-3.1-70b"

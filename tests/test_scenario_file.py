@@ -11,16 +11,9 @@ from roofline.api import make_scenario
 from roofline.errors import FileFormatError, InvalidSpecError, RooflineError, UnknownNameError
 from roofline.report_document import document_of
 from roofline.scenario import Scenario
-from roofline.scenario_file import (
-    TextForm,
-    decode,
-    encode,
-    from_text,
-    read_scenario,
-    settings_of,
-    to_text,
-)
-from roofline.settings import Settings
+from roofline.scenario_file import decode, encode, read_scenario
+from roofline.scenario_text import TextForm, from_text, to_text
+from roofline.settings import Settings, settings_of
 
 FORMS = get_args(TextForm)
 

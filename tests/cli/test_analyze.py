@@ -14,7 +14,7 @@ import pytest
 from roofline.analysis import analyze
 from roofline.api import make_scenario
 from roofline.cli.analyze import EXAMPLES
-from roofline.scenario_file import to_text
+from roofline.scenario_text import to_text
 
 Run = Callable[[str], Any]
 
