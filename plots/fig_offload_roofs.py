@@ -7,7 +7,8 @@ Made with ``python plots/fig_offload_roofs.py -o FOLDER --format pdf`` or
 from roofline.api import analyze
 from roofline.cli.figures import run_figure
 from roofline.plotting.figure import Drawing, new_figure
-from roofline.plotting.roofline_chart import Roofs, draw_roofline, roofs_of
+from roofline.plotting.roofline_chart import draw_roofline
+from roofline.plotting.roofs import Roofs, roofs_of
 
 PLACES = (("resident", None), ("host memory", "host"), ("storage", "storage"))
 

@@ -7,7 +7,8 @@ Made with ``python plots/fig_roofline_ridge.py -o FOLDER --format pdf`` or
 from roofline.api import analyze
 from roofline.cli.figures import run_figure
 from roofline.plotting.figure import Drawing, new_figure
-from roofline.plotting.roofline_chart import draw_roofline, roofs_of
+from roofline.plotting.roofline_chart import draw_roofline
+from roofline.plotting.roofs import roofs_of
 
 
 def draw(coarse: bool) -> Drawing:

@@ -98,7 +98,8 @@ def roofline_chart(
 ) -> None:
     """Ceilings, and operators and phases under them sized by their share of time."""
     from roofline.plotting.measured_operators import measured_operators
-    from roofline.plotting.roofline_chart import draw_roofline, roofs_of
+    from roofline.plotting.roofline_chart import draw_roofline
+    from roofline.plotting.roofs import roofs_of
 
     report = _report(given, out, width)
     phases = ("prefill", "decode") if phase is None else (phase.value,)

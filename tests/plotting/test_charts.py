@@ -16,7 +16,8 @@ from roofline.plotting.figure import new_figure, paper_style
 from roofline.plotting.heat_map import draw_heat_map, heat_map_rows
 from roofline.plotting.labels import merge_near, place_labels
 from roofline.plotting.lines import Line, draw_lines, draw_pareto, front_of, line_rows
-from roofline.plotting.roofline_chart import draw_roofline, roofs_of
+from roofline.plotting.roofline_chart import draw_roofline
+from roofline.plotting.roofs import roofs_of
 from roofline.plotting.speculation import draw_tree
 from roofline.plotting.timeline import draw_timeline, timeline_rows
 from roofline.plotting.waterfall import draw_waterfall, waterfall_rows
