@@ -1,7 +1,8 @@
 """`roofline compare`: several models, devices or settings side by side."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -73,9 +74,7 @@ def _scenarios(given: Given, vary: Sequence[str]) -> Iterator[tuple[str, "Scenar
     axes = [parse_axis(text) for text in vary]
     # A placement depends on every other setting, so it is made after them.
     anew = placed_settings(dict(axes))[0] if places([*settings, *(key for key, _ in axes)]) else {}
-    count = 1
-    for values in (*names.values(), *(values for _, values in axes)):
-        count *= len(values)
+    count = math.prod(len(values) for values in (*names.values(), *(values for _, values in axes)))
     if count > _MOST:
         raise InvalidSpecError(f"{count} scenarios are too many side by side; use roofline sweep")
     for chosen in itertools.product(*names.values()):
@@ -84,11 +83,15 @@ def _scenarios(given: Given, vary: Sequence[str]) -> Iterator[tuple[str, "Scenar
             own = {key: value for key, value in changes if key in anew}
             scenario = Given(file=given.file, document={**document, **own}).scenario()
             for key, value in changes:
-                if key not in anew:
-                    scenario = apply(scenario, key, value)
-            told = [f"{key} {value:g}" if isinstance(value, float) else str(value) for key, value in changes]
+                scenario = scenario if key in anew else apply(scenario, key, value)
             several = [name for name, all_ in zip(chosen, names.values(), strict=True) if len(all_) > 1]
-            yield ", ".join([*several, *told]) if anew else "", scenario
+            yield ", ".join([*several, *_told(changes)]) if anew else "", scenario
+
+
+def _told(changes: Iterable[tuple[str, str | float]]) -> Iterator[str]:
+    """Changes as a label names them: a number with its key, a name by itself."""
+    for key, value in changes:
+        yield f"{key} {value:g}" if isinstance(value, float) else str(value)
 
 
 def _title(comparison: "Comparison") -> str:
