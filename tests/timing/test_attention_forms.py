@@ -133,3 +133,19 @@ def test_tiles_outside_the_window_take_their_share():
     times = [prefill_tiles(window, masked_factor=share) for share in (0.0, 0.5, 1.0)]
 
     np.testing.assert_allclose(times, [5e-6, 52.5e-6, 100e-6], rtol=1e-12)
+
+
+def test_heads_filled_up_to_a_power_of_two_cost_as_wide_ones():
+    def taken(width, padded):
+        return kernel_time(
+            "causal_attention",
+            work=Work(flops=0.0, bytes=0.0, shape={**PREFILL, "head_dim": width, "value_dim": width}),
+            ceilings=CEILINGS,
+            parameters=dict.fromkeys(("compute_fraction", "memory_fraction"), 1.0)
+            | dict.fromkeys(("t0_s", "softmax_s", "item_s"), 0.0),
+            choices={"rows": 64.0, "packed": 1.0, "windowed": 1.0, "padded": padded},
+        )
+
+    np.testing.assert_allclose(
+        [taken(72.0, 1.0), taken(64.0, 1.0)], [taken(128.0, 0.0), taken(64.0, 0.0)], rtol=1e-12
+    )

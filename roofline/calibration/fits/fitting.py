@@ -174,10 +174,10 @@ _TILED_ATTENTION: Final = FittedForm(
     form="causal_attention",
     parameters=_CAUSAL,
     choices=tuple(
-        {"rows": rows, "packed": packed, "windowed": windowed}
+        {"rows": rows, "packed": packed, "windowed": 1.0, "padded": padded}
+        for padded in (0.0, 1.0)
         for rows in (64.0, 128.0)
         for packed in (0.0, 1.0)
-        for windowed in (1.0, 0.0)
     ),
 )
 

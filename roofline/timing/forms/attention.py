@@ -140,7 +140,8 @@ def causal_attention(
     choices : mapping
         ``rows``, query rows of one item; ``packed``: 1 where the heads that share keys fill the rows
         of one item, 0 where each head has items of its own; ``windowed``: 0 where the kernel visits
-        tiles of all keys, those outside the window in ``masked_factor`` of the time.
+        tiles of all keys, those outside the window in ``masked_factor`` of the time; ``padded``: 1 where
+        the widths of heads are filled up to powers of two (absent: 0).
     warm : bool
         See `Form`.
 
@@ -171,7 +172,10 @@ def causal_attention(
     span = rows * kv_heads / heads if packed else rows
     items = shape["sequences"] * (kv_heads if packed else heads) * ceil(queries / span)
     width = shape["head_dim"] + shape["value_dim"]
-    products = 2.0 * rows * _KEYS * width * ceilings.units
+    filled = width
+    if choices.get("padded", 0.0):
+        filled = 2.0 ** ceil(np.log2(shape["head_dim"])) + 2.0 ** ceil(np.log2(shape["value_dim"]))
+    products = 2.0 * rows * _KEYS * filled * ceilings.units
     tile = products / (parameters["compute_fraction"] * ceilings.flops_per_s)
     tile = tile + parameters["softmax_s"] * (rows / 128.0)
     tile = tile * where(shape["head_dim"] > _WIDE, parameters.get("wide_factor", 1.0), 1.0)
