@@ -282,6 +282,17 @@ def test_a_collective_takes_the_faster_protocol():
     np.testing.assert_allclose(of(1e9), 10e-6 + 1e9 / 0.7e12, rtol=1e-9)
 
 
+def test_messages_that_leave_a_pair_pay_for_crossing():
+    # 90 MB at 0.9 of 1 TB/s are 100 us; among four ranks each byte takes 2.5 times as long.
+    free = {"latency_s": 0.0, "bandwidth_fraction": 0.9, "bandwidth_exponent": 0.0, "crossing_factor": 2.5}
+
+    def sent(ranks):
+        work = Work(flops=0.0, bytes=90e6, shape={**SHAPES["two_protocol_collective"], "ranks": ranks})
+        return time("two_protocol_collective", work, **free)
+
+    np.testing.assert_allclose([sent(2.0), sent(4.0)], [100e-6, 250e-6], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "form", ["tiled_matrix_product", "grouped_matrix_product", "split_attention", "rowwise_pass"]
 )

@@ -149,6 +149,7 @@ _COLLECTIVE: Final = (
     Parameter(name="bandwidth_exponent", prior=0.0, spread=0.5, scale="plain"),
     Parameter(name="fast_latency", prior=0.5, spread=0.7, scale="below_one"),
     Parameter(name="fast_bandwidth", prior=0.5, spread=0.7, scale="below_one"),
+    Parameter(name="crossing_factor", prior=1.0, spread=0.5),
 )
 _ROWWISE: Final = (
     Parameter(name="memory_fraction", prior=0.82, spread=0.5),

@@ -158,6 +158,11 @@ def carry_over(donors: tuple[Donor, ...], family: str = "") -> Solution:
     family : str
         Of the device; empty where it is any of the donors'.
 
+    Raises
+    ------
+    InvalidSpecError
+        If there are no donors.
+
     Notes
     -----
     The choices are the commonest, and only donors with that tile and that kind of launch count, since
@@ -167,11 +172,6 @@ def carry_over(donors: tuple[Donor, ...], family: str = "") -> Solution:
     counts as one device more. What a byte in the cache costs over one in memory is a matter of the memory:
     donors of the family lend it where there are any. Standard errors are standard deviations between fits;
     with one donor, its own. Times that count clock cycles are those at `shared_clock`.
-
-    Raises
-    ------
-    InvalidSpecError
-        If there are no donors.
     """
     if not donors:
         raise InvalidSpecError("nothing to carry over: no donors")
@@ -192,8 +192,8 @@ def carry_over(donors: tuple[Donor, ...], family: str = "") -> Solution:
             np.mean([places[donor] for donor in lenders if donor.data.device == name])
             for name in sorted({donor.data.device for donor in lenders})
         ]
-        if parameter.name == _WIRED:
-            by_device.append(np.float64(parameter.prior))
+        if parameter.name in _WIRED:
+            by_device.append(np.float64(parameter.coordinate(parameter.prior)))
         middle = np.median(by_device)
         parameters[parameter.name] = float(parameter.value(np.asarray(middle)))
         spreads[parameter.name] = (
@@ -216,7 +216,7 @@ _CLOCKED: Final = (
     "expert_dispatch", "expert_combine",
 )  # fmt: skip
 _UNQUANTISED: Final = ("bf16", "fp32")
-_WIRED: Final = "bandwidth_exponent"
+_WIRED: Final = ("bandwidth_exponent", "crossing_factor")
 _OF_MEMORY: Final = "cache_gain"
 #: A card that reaches this share of its peak is not held back by its power.
 _UNLIMITED: Final = 0.9

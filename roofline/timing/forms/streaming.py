@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from roofline.quantity import Quantity, minimum, smooth_maximum
+from roofline.quantity import Quantity, minimum, smooth_maximum, where
 from roofline.timing.forms.work import Ceilings, Work, cached_share
 
 __all__ = ["overhead_roofline", "rowwise_pass", "two_protocol_collective", "vector_roofline"]
@@ -99,7 +99,9 @@ def two_protocol_collective(
     parameters : mapping
         ``latency_s`` alpha and ``bandwidth_fraction`` e of the bulk protocol on two ranks;
         ``latency_exponent`` and ``bandwidth_exponent`` on ``ranks / 2``; ``fast_latency``, latency
-        of the other protocol over alpha, <= 1; ``fast_bandwidth``, its rate over e, <= 1.
+        of the other protocol over alpha, <= 1; ``fast_bandwidth``, its rate over e, <= 1;
+        ``crossing_factor``, time of a byte among more than two ranks over that between two, beside the
+        exponent, where pairs sit behind a switch or socket of their own (absent: 1).
     choices : mapping
         None.
     warm : bool
@@ -107,7 +109,8 @@ def two_protocol_collective(
 
     Notes
     -----
-    ``t = min(alpha r^x + bytes r^y / (e L), f_l alpha r^x + bytes r^y / (f_b e L))``, r = ranks/2.
+    ``t = min(alpha r^x + c bytes r^y / (e L), f_l alpha r^x + c bytes r^y / (f_b e L))``, r = ranks/2,
+    c = 1 on two ranks.
 
     References
     ----------
@@ -117,7 +120,8 @@ def two_protocol_collective(
     """
     pairs = work.shape["ranks"] / 2.0
     rate = parameters["bandwidth_fraction"] * ceilings.bytes_per_s
-    transfer = work.bytes / rate * pairs ** parameters["bandwidth_exponent"]
+    crossing = where(pairs > 1.0, parameters.get("crossing_factor", 1.0), 1.0)
+    transfer = work.bytes / rate * crossing * pairs ** parameters["bandwidth_exponent"]
     latency = parameters["latency_s"] * pairs ** parameters["latency_exponent"]
     fast = latency * parameters["fast_latency"] + transfer / parameters["fast_bandwidth"]
     return minimum(latency + transfer, fast)
