@@ -367,7 +367,7 @@ class PooledFit:
             if "device" in keys:
                 more.append(("format of device", f"{keys['device']} {alike}"))
             found = shares(*more)
-            return found if multiplied is None or alike in multiplied else {**found, **plain}
+            return {**found, **plain} if multiplied and alike not in multiplied else found
 
         timed = {str(name) for part in self.passes for name in part.format if name}
         formats = sorted(timed | {name for name, alike in _ALIKE.items() if alike in timed})
@@ -380,24 +380,18 @@ class PooledFit:
             standard_errors={share: self._deviation(share, place) for share in _SHARES},
         )
 
-    def _multiplied_by(self, framework: str) -> set[str] | None:
-        """Return the weight formats of a framework's timed prefills; None for one never timed.
+    def _multiplied_by(self, framework: str) -> set[str]:
+        """Return the weight formats of a framework's timed prefills; none where there are no such.
 
         What narrow weights are multiplied in is the framework's choice: int4 is 8-bit products on a
         neural engine and 16-bit ones, unpacked first, on a GPU.
         """
-        known = [
-            part
-            for part, place in zip(self.passes, self.places, strict=True)
-            if place.keys()["framework"] == framework
-        ]
-        if not known:
-            return None
         found: set[str] = set()
-        for part in known:
-            sizes = np.diff(np.append(part.first, len(part.format)))
-            prefilled = part.format[np.repeat(part.phase == "prefill", sizes)]
-            found |= {_ALIKE.get(name, name) for name in prefilled.tolist() if name}
+        for part, place in zip(self.passes, self.places, strict=True):
+            if place.keys()["framework"] == framework:
+                sizes = np.diff(np.append(part.first, len(part.format)))
+                prefilled = part.format[np.repeat(part.phase == "prefill", sizes)]
+                found |= {_ALIKE.get(name, name) for name in prefilled.tolist() if name}
         return found
 
     @property

@@ -89,7 +89,7 @@ def test_a_format_is_multiplied_as_its_own_software_was_timed_to():
     found = fit_pool([decoded, narrow])
     here = found.reached(found.places[0])
 
-    # llama.cpp has read int4 weights and never multiplied them; MLX has, and new software may be like it.
+    # llama.cpp has multiplied q4_0 and only read int4; MLX has multiplied it, and new software may too.
     assert here.by_format["int4"]["compute_fraction"] == here.product["compute_fraction"]
     assert here.by_format["int4"]["memory_fraction"] != here.product["memory_fraction"]
     new = found.reached(replace(found.places[0], framework="new"))
