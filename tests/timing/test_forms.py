@@ -189,6 +189,22 @@ def test_a_tile_pays_its_start_once_a_wave():
     np.testing.assert_allclose(added, 2e-6, rtol=1e-9)
 
 
+def test_what_a_tile_takes_beside_its_steps_may_grow_with_its_size():
+    # Steps take nothing: four tiles of 16 x 64 side by side, each 1/16 of 128 x 128, 1/4 of its time at 0.5.
+    only = dict.fromkeys(("t0_s", "step_s", "split_s"), 0.0) | {"tile_s": 1e-6}
+    work = Work(
+        flops=0.0, bytes=0.0, shape={**SHAPES["tiled_matrix_product"], "m": 64.0, "n": 64.0, "k": 64.0}
+    )
+    free = replace(CEILINGS, flops_per_s=np.inf)
+
+    taken = [
+        time("tiled_matrix_product", work, free, choices={**CHOICES, "tile_growth": power}, **only)
+        for power in (0.0, 0.5)
+    ]
+
+    np.testing.assert_allclose(taken, [1e-6, 0.25e-6], rtol=1e-9)
+
+
 def test_a_dispatch_table_takes_its_tile_from_the_rows():
     # m = 200 takes 128 x 128: 2 x 2 tiles of 64 deep steps on 100 units; one step is 2*64*128*128 =
     # 2.097 MFLOP at 0.8 TFLOP/s = 2.62 us. m = 100 takes 128 x 64: half of that.

@@ -169,7 +169,10 @@ _COLLECTIVE_FORM: Final = FittedForm(form="two_protocol_collective", parameters=
 _ROWWISE_FORM: Final = FittedForm(form="rowwise_pass", parameters=_ROWWISE)
 
 _MATRIX_PRODUCT: Final = FittedForm(
-    form="tiled_matrix_product", parameters=_GEMM, choices=_LAUNCHES, fixed={"extra_factor": 0.0}
+    form="tiled_matrix_product",
+    parameters=_GEMM,
+    choices=tuple({**launch, "tile_growth": 0.5} for launch in _LAUNCHES),
+    fixed={"extra_factor": 0.0},
 )
 _TILED_ATTENTION: Final = FittedForm(
     form="causal_attention",

@@ -26,6 +26,7 @@ _MENU: Final = tuple((rows, columns, split) for rows, columns in _TILES for spli
 _BY_ROWS: Final = tuple((0.0, columns, 1.0) for columns in (64.0, 128.0, 256.0))
 _BY_TABLE: Final = ((0.0, 0.0, 1.0),)
 _MOST_ROWS: Final = 128.0
+_USUAL_TILE: Final = 128.0 * 128.0
 _ROTATED_COPIES: Final = 6.0  # weight copies the public timing loops behave as if they rotate
 #: Rows of the tiles that fused expert kernels choose from.
 GROUPED_ROWS: Final = (16.0, 32.0, 64.0, 128.0)
@@ -58,12 +59,13 @@ def tiled_matrix_product(
         (de)quantisation pass that is not hidden; ``row_s``, time a unit takes to quantise one row of
         activations, however short. ``tile_s`` and ``row_s`` may be absent: 0.
     choices : mapping
-        ``wave_rounding``, see `waves`, and three that may be absent (0). ``dispatch``: 0, any tile and
+        ``wave_rounding``, see `waves`, and four that may be absent (0). ``dispatch``: 0, any tile and
         split; 1, as many rows as m needs in a power of two up to 128, any columns, reduction whole; 2,
         one tile by m. ``reread``: 0, operands come from memory once; 1, activations again for every
         column of tiles; 2, the cheaper of that and weights again for every row of tiles; of columns, or
         rows, that run at once the first to ask reads for all.
         ``launch_bound``: 1 where launches follow each other slower than short kernels run.
+        ``tile_growth`` g: what a tile takes beside its steps grows with that power of its size.
     warm : bool
         See `Form`.
 
@@ -72,8 +74,8 @@ def tiled_matrix_product(
     With tiles ``b_m x b_n``, split s (only where the tiles do not fill the units), waves w and
     ``K = 64 ceil(k / 64 s)``:
 
-    ``t = t0 + q + min | w (| 2 b_m b_n K U / (e_c P), tau K/64 |_4 + t_tile) , bytes/(e_m B) |_3
-    + [s > 1] (t_split + 4 s m n / B)``
+    ``t = t0 + q + min | w (| 2 b_m b_n K U / (e_c P), tau K/64 |_4 + t_tile (b_m b_n/2**14)**g),
+    bytes/(e_m B) |_3 + [s > 1] (t_split + 4 s m n / B)``
 
     ``q = | x E/B, t_row m/U |_3``, its second term only where activations are narrower than 16 bits.
     E is ``3 m k`` bytes there (read and write of their quantisation), else ``2 n k`` where weights are.
@@ -167,6 +169,7 @@ def _tiled(
         memory = memory * (1.0 - found + found * parameters["cache_gain"])
     partial = 4.0 * groups * m * n / bandwidth
     rounding, reread = choices["wave_rounding"], choices.get("reread", 0.0)
+    growth = choices.get("tile_growth", 0.0)
     menu, tile_of = _kernels(m, choices.get("dispatch", 0.0))
     missed_inputs = inputs * (1.0 - cached_share(inputs, ceilings.cache_bytes)) / reached
     missed_weights = weights * (1.0 - cached_share(weights, ceilings.cache_bytes)) / reached
@@ -176,7 +179,8 @@ def _tiled(
         row_tiles, column_tiles = ceil(m / rows), ceil(n / columns)
         tiles = groups * row_tiles * column_tiles
         steps = ceil(k / (_STEP * split))
-        tile = steps * smooth_maximum(2.0 * _STEP * rows * columns / per_unit, step, 4.0) + tile_s
+        around = tile_s * (rows * columns / _USUAL_TILE) ** growth
+        tile = steps * smooth_maximum(2.0 * _STEP * rows * columns / per_unit, step, 4.0) + around
         again: Quantity = 0.0
         if reread:
             turns = maximum(tiles / units, 1.0)

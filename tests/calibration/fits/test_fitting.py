@@ -49,7 +49,7 @@ def gemm_rows(noise=0.0, **changed):
         times_s=np.ones(count),
         family=np.arange(count) // 2,
     )
-    times = predict(form_of("gemm", "bf16", "gpu"), data, TRUE, {"wave_rounding": 0.0})
+    times = predict(form_of("gemm", "bf16", "gpu"), data, TRUE, {"wave_rounding": 0.0, "tile_growth": 0.5})
     return replace(data, times_s=times * np.exp(noise * random.standard_normal(count)), **changed)
 
 
@@ -63,7 +63,7 @@ def donor(device="nvidia_h100_sxm5_80gb", noise=0.02, kin=None, **changed):
 def test_a_fit_recovers_the_parameters_behind_noisy_times():
     solution = fit(gemm_rows(noise=0.03))
 
-    assert solution.choices == {"wave_rounding": 0.0, "launch_bound": 0.0}
+    assert solution.choices == {"wave_rounding": 0.0, "launch_bound": 0.0, "tile_growth": 0.5}
     for name in ("compute_fraction", "memory_fraction", "t0_s", "step_s"):
         # Within four of its own standard errors, prior included.
         off = abs(np.log(solution.parameters[name] / TRUE[name]))
