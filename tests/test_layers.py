@@ -17,7 +17,7 @@ CATALOG = ANSWER | {"catalog"}
 KEYS = CATALOG | {"offload_settings", "workload_settings", "overrides"}
 API = KEYS | {"speculation", "offloading", "settings", "api", "device_ring"}
 TECHNIQUES = API | {"techniques"}
-CALIBRATION = TECHNIQUES | {"serving", "scenario_file", "report_document", "calibration"}
+CALIBRATION = TECHNIQUES | {"closed_loop", "serving", "scenario_file", "report_document", "calibration"}
 STUDIES = TECHNIQUES | {"scenario_file", "report_document", "studies"}
 PLOTTING = CALIBRATION | STUDIES | {"plotting"}
 ALLOWED = {
@@ -34,7 +34,8 @@ ALLOWED = {
     "scenario": DECODING | {"scenario"},
     "report": DECODING | {"scenario", "report", "notebook"},
     "analysis": ANSWER,
-    "serving": ANSWER | {"serving"},
+    "closed_loop": BASE | {"closed_loop"},
+    "serving": ANSWER | {"closed_loop", "serving"},
     "catalog": CATALOG,
     "offload_settings": BASE,
     "workload_settings": DECODING | {"workload_settings"},

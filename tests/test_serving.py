@@ -8,8 +8,9 @@ import pytest
 from roofline.api import make_scenario
 from roofline.calibration.predictions.parallelism_names import pools_of
 from roofline.calibration.validate import validate
+from roofline.closed_loop import CLOSED_LOOP_REQUESTS, Load, Pools, Server
 from roofline.errors import InvalidSpecError
-from roofline.serving import CLOSED_LOOP_REQUESTS, Load, Pools, Served, Server, loaded, serve
+from roofline.serving import Served, loaded, serve
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,11 +26,12 @@ from roofline.calibration.predictions.whole_model_metrics import (
 )
 from roofline.catalog.plain_decoders import CACHE_FACTOR, SHAPE_SPREAD
 from roofline.catalog.wild_names import device_called, framework_called
+from roofline.closed_loop import Load, Pools
 from roofline.errors import RooflineError, nearest
 from roofline.quantity import Quantity, total
 from roofline.report import Interval
 from roofline.scenario import Scenario
-from roofline.serving import Load, Pools, Served, busiest, loaded
+from roofline.serving import Served, busiest, loaded
 
 if TYPE_CHECKING:
     import pandas as pd
