@@ -1,6 +1,5 @@
 """Fits of somebody's own whole-model speeds: of whole passes, or of the host beside measured kernels."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +37,8 @@ _FEWEST_ROWS: Final = 3
 #: Time per token of a loaded server holds prefills of other requests, but not where there is one request.
 _ALONE_TOO: Final = ("tpot_mean_ms", "tpot_median_ms", "itl_mean_ms")
 _PHASES: Final = ("decode", "prefill")
+_NOT_ALONE: Final = "not of one sequence on one device, or a prompt of under 64 tokens"
+_NO_ITERATION: Final = "not a decode iteration (itl, or time per token of one request)"
 
 
 def fit_whole_models(
@@ -53,10 +54,11 @@ def fit_whole_models(
     """
     usable = predict_whole_models(file)
     skipped = usable.skipped != ""
-    reasons = Counter(str(reason).partition(":")[0] for reason in usable.skipped if reason)
+    left: dict[str, list[int]] = {}
+    for row in np.flatnonzero(skipped):
+        left.setdefault(str(usable.skipped[row]).partition(":")[0], []).append(int(row))
     refused = [
-        Refused(what=f"{count} row{'s' if count > 1 else ''}", reason=reason)
-        for reason, count in reasons.most_common()
+        _unused(file, rows, reason) for reason, rows in sorted(left.items(), key=lambda one: -len(one[1]))
     ]
     groups: dict[tuple[str, str], list[Group]] = {}
     for scenario, rows in whole_model_groups(file, ~skipped):
@@ -72,13 +74,21 @@ def fit_whole_models(
         timed = any(kernel.low < kernel.high for kernel in base.kernels)
         try:
             make = _host_of if timed else _passes_of
-            made, runtime = make(device, software, parts, date, usable.error)
+            made, runtime, used = make(device, software, parts, date, usable.error)
         except RooflineError as error:
             refused.append(Refused(what=f"{device} {software}", reason=str(error)))
             continue
+        rest = sorted({int(row) for _, rows in parts for row in rows.index} - {*used})
+        if rest:
+            refused.append(_unused(file, rest, _NO_ITERATION if timed else _NOT_ALONE))
         fits += made
         profiles.append((device, f"{framework} ", runtime))
     return fits, refused, profiles
+
+
+def _unused(file: MeasuredFile, rows: list[int], reason: str) -> Refused:
+    line = f"line {file.lines[rows[0]]}"
+    return Refused(what=f"{len(rows)} rows from {line} on" if len(rows) > 1 else line, reason=reason)
 
 
 # ------------------------------------------------------------------ whole passes
@@ -86,8 +96,8 @@ def fit_whole_models(
 
 def _passes_of(
     device: str, software: str, parts: list[Group], date: str, errors: Array
-) -> tuple[list[OwnFit], Runtime]:
-    """Return fits of decode and prefill passes of one sequence, and the profile they make."""
+) -> tuple[list[OwnFit], Runtime, list[int]]:
+    """Return fits of decode and prefill passes of one sequence, the profile they make, and rows used."""
     rows: list[tuple[Mapping[str, Any], Scenario, Any]] = [
         ({"software": software}, scenario, row)
         for scenario, group in parts
@@ -119,7 +129,7 @@ def _passes_of(
         for phase in _PHASES
         if (own := passes.phase == phase).any()
     ]
-    return made, replace(found.runtime, device=device, software=software, date=date)
+    return made, replace(found.runtime, device=device, software=software, date=date), index.tolist()
 
 
 def _reached(passes: Passes, runtime: Runtime) -> Mapping[str, float]:
@@ -139,8 +149,8 @@ def _reached(passes: Passes, runtime: Runtime) -> Mapping[str, float]:
 
 def _host_of(
     device: str, software: str, parts: list[Group], date: str, errors: Array
-) -> tuple[list[OwnFit], Runtime]:
-    """Return a fit of the host's times to decode iterations, and the profile with it."""
+) -> tuple[list[OwnFit], Runtime, list[int]]:
+    """Return a fit of the host's times to decode iterations, the profile with it, and rows used."""
     base = parts[0][0].deployment.runtime
     idle = replace(base, host=HostTime(composition=base.host.composition))
     together = base.host.composition.get("decode", "max")
@@ -197,7 +207,7 @@ def _host_of(
         band_before=before if base.host.points else None,
         band=band,
     )
-    return [made], replace(base, device=device, software=software, date=date, host=host)
+    return [made], replace(base, device=device, software=software, date=date, host=host), index
 
 
 def _iterations(rows: "pd.DataFrame") -> NDArray[np.bool_]:
