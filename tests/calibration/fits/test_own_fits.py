@@ -249,3 +249,19 @@ def test_too_few_speeds_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidSpecError, match="no speed of one sequence on one device"):
         calibrate_table(path, tmp_path)
+
+
+def test_rows_that_decide_nothing_are_named_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "speeds.csv"
+    path.write_text(
+        "device,device_count,model,quant,runtime,batch,gen_len,metric,value\n"
+        "rtx-4080,1,Llama-3.2-1B,F16,llama.cpp b9999,1,128,decode_tok_s,200\n"
+        "rtx-4080,1,Llama-3.2-1B,Q8_0,llama.cpp b9999,1,128,decode_tok_s,330\n"
+        "rtx-4080,2,Llama-3.2-1B,F16,llama.cpp b9999,1,128,decode_tok_s,210\n"
+        "rtx-4080,1,no-such-model,F16,llama.cpp b9999,1,128,decode_tok_s,200\n"
+    )
+    made = calibrate_table(path, tmp_path)
+
+    assert [fit.points for fit in made.fits] == [2]
+    assert [one.what for one in made.refused] == ["line 5", "line 4"]
+    assert "one sequence on one device" in made.refused[1].reason
