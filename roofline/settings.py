@@ -191,6 +191,8 @@ class Settings(OffloadSettings):
         weights = (weight for *_, weight, _ in deployment.model.weights())
         if self.weights == "fp8" and any(weight.tensor == "expert_weight" for weight in weights):
             yield "fp8 has one scale per tensor; with scales per block (DeepSeek, Qwen3) it is fp8_block"
+        if deployment.runtime.host.per_sequence_s > 0.0:
+            yield "host time is of loaded servers: prefills of others that share passes with decode are in it"
         if self.format_rule:
             yield RULED + ", ".join(self.format_rule)
         if str(self.accept).startswith(CURVE):
