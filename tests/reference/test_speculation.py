@@ -96,8 +96,8 @@ def test_verifying_on_experts_moves_two_to_three_times_the_data() -> None:
 
 def test_sparse_models_gain_most_at_medium_batch() -> None:
     # MoESD (arXiv:2505.19645, abstract): up to 2.29 x on Qwen2-57B-A14B at medium batch; here with 4
-    # drafts of a 0.5B model at an acceptance of 0.8, which the abstract does not state. The fits of experts
-    # on an A100 have untuned tiles, those of this model are tuned: 1.9 x.
+    # drafts of a 0.5B model at an acceptance of 0.8, which the abstract does not state. A miss by 18 %:
+    # the fits of experts on an A100 have untuned tiles, vLLM has tuned ones for this model.
     target = make_scenario("qwen2-57b-a14b", "a800-sxm", devices=4, context=500)
     small = make_scenario("qwen2.5-0.5b", "a800-sxm", context=500).deployment
     decoding = Speculative(
@@ -110,7 +110,7 @@ def test_sparse_models_gain_most_at_medium_batch() -> None:
         gains_along(target.replace(decoding=decoding), "workload.batch_size", batches).speed_up
     )
 
-    assert 1.7 < gains.max() < 2.7
+    np.testing.assert_allclose(gains.max() / 2.29, 0.82, rtol=0.05)
     assert batches[int(np.argmax(gains))] in (16.0, 32.0, 64.0)
     assert gains[0] < 1.5
     assert gains[-1] < 1.8

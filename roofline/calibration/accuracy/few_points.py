@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.calibration.fits.fitting import log_errors, refit
-from roofline.calibration.fits.transfer import Donor, carried_to, lend
+from roofline.calibration.fits.transfer import Donor, carried_to, lent_by_others
 from roofline.calibration.measurements.operator_tables import Measurements
 
 __all__ = ["POINTS", "FewPointsRow", "designed", "few_points", "few_points_markdown"]
@@ -80,14 +80,7 @@ def few_points(donors: Iterable[Donor]) -> list[FewPointsRow]:
     donors = tuple(donors)
     table: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for donor in donors:
-        lent = lend(
-            donors,
-            kin=donor.kin,
-            kind=donor.data.kind,
-            format=donor.data.format,
-            framework=donor.data.framework,
-            without=donor.data.device,
-        )
+        lent = lent_by_others(donor, donors)
         if lent and len(np.unique(donor.data.family % _FOLDS)) == _FOLDS:
             key = donor.data.kind, donor.data.device
             table.setdefault(key, []).append(_medians(donor, lent))

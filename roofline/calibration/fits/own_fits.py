@@ -11,17 +11,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.calibration.fits.fitting import (
-    FITTED_FORMS,
-    Solution,
-    fit,
-    form_of,
-    log_errors,
-    predict,
-    quantiles,
-    refit,
-    stored_fit,
-)
+from roofline.calibration.fits.fitted_forms import FITTED_FORMS, form_of
+from roofline.calibration.fits.fitting import Solution, fit, log_errors, predict, quantiles, refit, stored_fit
 from roofline.calibration.fits.profile_files import profile_text
 from roofline.calibration.measurements.measured_files import MeasuredFile, latency_column
 from roofline.calibration.measurements.operator_kinds import Kernels, describe

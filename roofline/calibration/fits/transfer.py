@@ -8,14 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from roofline.calibration.fits.fitting import (
-    Parameter,
-    Solution,
-    form_of,
-    log_errors,
-    quantiles,
-    stored_fit,
-)
+from roofline.calibration.fits.fitted_forms import Parameter, form_of
+from roofline.calibration.fits.fitting import Solution, log_errors, quantiles, stored_fit
 from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.errors import InvalidSpecError
 from roofline.timing.runtime import BY_OPERAND, KernelFit, at_clock, at_power
@@ -28,6 +22,7 @@ __all__ = [
     "carry_over",
     "carry_over_errors",
     "lend",
+    "lent_by_others",
     "shared_clock",
     "shared_power",
 ]
@@ -266,6 +261,18 @@ def _place(parameter: Parameter, solution: Solution) -> float:
     return abs(place) if parameter.scale == "below_one" else place
 
 
+def lent_by_others(donor: Donor, donors: Iterable[Donor]) -> tuple[Donor, ...]:
+    """Return what a measured device would be lent if none of its own rows were known."""
+    return lend(
+        donors,
+        kin=donor.kin,
+        kind=donor.data.kind,
+        format=donor.data.format,
+        framework=donor.data.framework,
+        without=donor.data.device,
+    )
+
+
 def carry_over_errors(donors: tuple[Donor, ...]) -> dict[str, list[tuple[Donor, Array]]]:
     """Return the log errors of each donor's rows under what the *other* devices would lend it.
 
@@ -273,14 +280,7 @@ def carry_over_errors(donors: tuple[Donor, ...]) -> dict[str, list[tuple[Donor, 
     """
     found: dict[str, list[tuple[Donor, Array]]] = {}
     for donor in donors:
-        lent = lend(
-            donors,
-            kin=donor.kin,
-            kind=donor.data.kind,
-            format=donor.data.format,
-            framework=donor.data.framework,
-            without=donor.data.device,
-        )
+        lent = lent_by_others(donor, donors)
         if lent:
             errors = log_errors(donor.data, carried_to(donor.kin, lent))
             found.setdefault(donor.data.kind, []).append((donor, errors))

@@ -47,6 +47,19 @@ class _Kind:
     resembles: str = ""
 
 
+def _message(name: str, *, passes: float = 1.0, by_kernel: bool = False, resembles: str = "") -> _Kind:
+    """Return a kind of message between ranks, whose bytes pass a link so many times."""
+    return _Kind(
+        name=name,
+        work=measured_work.collective(passes),
+        family=("bytes",),
+        by_kernel=by_kernel,
+        link=True,
+        every_format=True,
+        resembles=resembles,
+    )
+
+
 _SHAPE: Final = ("batch", "heads", "kv_heads", "head_dim")
 KINDS: Final[dict[str, _Kind]] = {
     "gemm": _Kind(name="gemm", work=measured_work.gemm, family=("n", "k")),
@@ -74,51 +87,14 @@ KINDS: Final[dict[str, _Kind]] = {
         family=("n", "k", "experts", "topk", "tp", "ep"),
         by_kernel=True,
     ),
-    "allreduce": _Kind(
-        name="all_reduce",
-        work=measured_work.collective(2.0),
-        family=("bytes",),
-        by_kernel=True,
-        link=True,
-        every_format=True,
-    ),
-    "allgather": _Kind(
-        name="all_gather", work=measured_work.collective(1.0), family=("bytes",), link=True, every_format=True
-    ),
-    "reducescatter": _Kind(
-        name="reduce_scatter",
-        work=measured_work.collective(1.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-    ),
+    "allreduce": _message("all_reduce", passes=2.0, by_kernel=True),
+    "allgather": _message("all_gather"),
+    "reducescatter": _message("reduce_scatter"),
     # DeepEP's kernels for few tokens: each rank sends its tokens to the experts that others hold.
-    "moe_dispatch": _Kind(
-        name="expert_dispatch",
-        work=measured_work.collective(1.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-        resembles="all_to_all",
-    ),
-    "moe_combine": _Kind(
-        name="expert_combine",
-        work=measured_work.collective(1.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-        resembles="all_to_all",
-    ),
-    "alltoall": _Kind(
-        name="all_to_all", work=measured_work.collective(1.0), family=("bytes",), link=True, every_format=True
-    ),
-    "sendrecv": _Kind(
-        name="send_receive",
-        work=measured_work.collective(2.0),
-        family=("bytes",),
-        link=True,
-        every_format=True,
-    ),
+    "moe_dispatch": _message("expert_dispatch", resembles="all_to_all"),
+    "moe_combine": _message("expert_combine", resembles="all_to_all"),
+    "alltoall": _message("all_to_all"),
+    "sendrecv": _message("send_receive", passes=2.0),
     "norm": _Kind(name="norm", work=measured_work.rowwise, family=("m", "n"), every_format=True),
     "elementwise": _Kind(
         name="elementwise", work=measured_work.rowwise, family=("m", "n"), every_format=True

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from roofline.calibration.accuracy.few_points import POINTS, designed, few_points, few_points_markdown
-from roofline.calibration.fits.fitting import fit, form_of, predict
+from roofline.calibration.fits.fitting import fit
 from roofline.calibration.fits.transfer import Donor, Kin
-from roofline.calibration.measurements.operator_tables import Measurements
-from roofline.timing.forms import Ceilings, Work
+from tests.calibration import made_up
 
 KIN = Kin(family="nvidia_hbm", architecture="hopper", segment="professional", year=2022)
 PARAMETERS = {
@@ -18,28 +17,8 @@ PARAMETERS = {
 
 
 def products(device, slower=1.0):
-    random = np.random.default_rng(3)
-    m = 2.0 ** random.integers(0, 14, 120)
-    n, k = (128.0 * random.integers(1, 100, 120) for _ in range(2))
-    data = Measurements(
-        device=device,
-        software="vllm 1.0",
-        kind="gemm",
-        format="bf16",
-        engine="gpu",
-        kernel="made up",
-        source="this test",
-        work=Work(
-            flops=2 * m * n * k,
-            bytes=2 * (m * k + k * n + m * n),
-            shape={"m": m, "n": n, "k": k, "groups": 1.0, "weight_bits": 16.0, "activation_bits": 16.0},
-        ),
-        ceilings=Ceilings(flops_per_s=1e15, bytes_per_s=3e12, units=132.0, cache_bytes=50e6),
-        times_s=np.ones(120),
-        family=np.arange(120) // 2,
-    )
-    times = predict(form_of("gemm", "bf16", "gpu"), data, PARAMETERS, {"wave_rounding": 0.0})
-    return replace(data, times_s=slower * times)
+    data = made_up.products(device, PARAMETERS, {"wave_rounding": 0.0}, rows=120, seed=3)
+    return replace(data, times_s=slower * data.times_s)
 
 
 def donor(device, slower=1.0):

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from roofline.calibration.fits.fitting import cross_validate, fit, form_of, kernel_fit, predict, quantiles
+from roofline.calibration.fits.fitted_forms import form_of
+from roofline.calibration.fits.fitting import cross_validate, fit, kernel_fit, predict, quantiles
 from roofline.calibration.fits.profile_files import profile_text
 from roofline.calibration.fits.profiles import build_profiles
 from roofline.calibration.fits.transfer import Donor, Kin, carry_over, lend
-from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.catalog.sourced import validated
-from roofline.timing.forms import Ceilings, Work
 from roofline.timing.runtime import Runtime
+from tests.calibration import made_up
 
 TRUE = {
     "compute_fraction": 0.7,
@@ -25,32 +25,12 @@ TRUE = {
 }
 
 
-def gemm_rows(noise=0.0, **changed):
+def gemm_rows(noise=0.0, device="nvidia_h100_sxm5_80gb", **changed):
     """Times of the form itself at known parameters, with log-normal noise."""
-    random = np.random.default_rng(7)
-    count = 160
-    m = 2.0 ** random.integers(0, 14, count)
-    n = 128.0 * random.integers(1, 100, count)
-    k = 128.0 * random.integers(1, 100, count)
-    data = Measurements(
-        device="nvidia_h100_sxm5_80gb",
-        software="vllm 1.0",
-        kind="gemm",
-        format="bf16",
-        engine="gpu",
-        kernel="made up",
-        source="this test",
-        work=Work(
-            flops=2 * m * n * k,
-            bytes=2 * (m * k + k * n + m * n),
-            shape={"m": m, "n": n, "k": k, "groups": 1.0, "weight_bits": 16.0, "activation_bits": 16.0},
-        ),
-        ceilings=Ceilings(flops_per_s=1e15, bytes_per_s=3e12, units=132.0, cache_bytes=50e6),
-        times_s=np.ones(count),
-        family=np.arange(count) // 2,
-    )
-    times = predict(form_of("gemm", "bf16", "gpu"), data, TRUE, {"wave_rounding": 0.0, "tile_growth": 0.5})
-    return replace(data, times_s=times * np.exp(noise * random.standard_normal(count)), **changed)
+    choices = {"wave_rounding": 0.0, "tile_growth": 0.5}
+    data = made_up.products(device, TRUE, choices, rows=160, seed=7)
+    noisy = np.exp(noise * np.random.default_rng(8).standard_normal(160))
+    return replace(data, times_s=data.times_s * noisy, **changed)
 
 
 def donor(device="nvidia_h100_sxm5_80gb", noise=0.02, kin=None, **changed):

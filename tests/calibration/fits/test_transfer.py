@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from roofline.calibration.fits.fitting import FITTED_FORMS, Solution
+from roofline.calibration.fits.fitted_forms import FITTED_FORMS
+from roofline.calibration.fits.fitting import Solution
 from roofline.calibration.fits.transfer import Donor, Kin, carried_fit, carried_to, carry_over, lend
 from roofline.calibration.measurements.operator_tables import Measurements
 from roofline.timing.forms import Ceilings, Work
