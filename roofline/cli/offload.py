@@ -91,7 +91,7 @@ def run(
     best = found.best(found.budgets[-1])
     plans = {} if neurons is None else _neuron_plans(found, neurons)
     if requests is None and cache_memory is not None:
-        raise InvalidSpecError("--cache-memory wants --requests")
+        raise InvalidSpecError("--cache-memory: holds the caches of --requests, so want that too")
     counts = _counts(given.settings().scenario(), given.settings().routing) if hits else ()
     batches = {} if requests is None else _batches(given.settings().scenario(), requests, cache_memory)
     if trace is not None:

@@ -220,8 +220,10 @@ def generate(
     which `saturating_tokens` counts. Requests of one length stand for their mean: the tail of long ones
     is left out.
     """
-    if min(requests, prompt_tokens, output_tokens, block_tokens) < 1:
-        raise InvalidSpecError("generate: requests, prompt, output and block want at least 1")
+    given = {"requests": requests, "prompt": prompt_tokens, "output": output_tokens, "block": block_tokens}
+    for name, value in given.items():
+        if value < 1:
+            raise InvalidSpecError(f"{name}: want at least 1, got {value:g}")
     blocks = int(costs.cache_bytes / (costs.cache_bytes_per_token * block_tokens))
     first = _Group(count=requests, cached=prompt_tokens, left=output_tokens)
     state = _State(waiting=[first], blocks=blocks, block=block_tokens)

@@ -54,7 +54,7 @@ def test_a_model_that_fits_nowhere_is_an_answer(roofline: Run) -> None:
         (f"offload {PHONE} --budget 8", "want text such as"),
         (f"offload {PHONE} --budget '800 GiB'", "at most the 24 GiB"),
         (f"offload {PHONE} --hits", "wants --routing trace:FILE"),
-        (f"offload {PHONE} --cache-memory '8 GiB'", "--cache-memory wants --requests"),
+        (f"offload {PHONE} --cache-memory '8 GiB'", "--cache-memory: holds the caches of --requests"),
         (f"analyze {PHONE} --offload tape", "no tier is called 'tape'"),
         (f"analyze {PHONE} --offload host", "no tier 'host'"),
         (f"analyze {PHONE} --routing zipf:-1", "want uniform, zipf:SKEW"),
