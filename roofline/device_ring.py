@@ -18,7 +18,6 @@ from roofline.timing.expert_cache import USUAL_REUSE, recent_share
 from roofline.timing.offloading import page_fault
 
 __all__ = [
-    "PAGING",
     "AnalyzedDevice",
     "Paging",
     "Ring",
@@ -32,7 +31,6 @@ __all__ = [
 Paging = Literal["mapped", "pinned"]
 Phase = Literal["decode", "prefill"]
 End = Literal["value", "low", "high", "ideal"]
-PAGING: Final[tuple[Paging, ...]] = ("mapped", "pinned")
 
 #: Not decoder layers: run once for each token, by the first device.
 _AROUND: Final = ("embedding", "final_norm", "head")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from roofline.calibration.fits.fitting import quantiles
 from roofline.calibration.fits.transfer import Donor, carry_over_errors
 
-__all__ = ["AccuracyRow", "accuracy_markdown", "unseen_devices", "unseen_shapes"]
+__all__ = ["AccuracyRow", "accuracy_markdown", "unseen_devices"]
 
 Array = NDArray[np.float64]
 
@@ -30,8 +30,7 @@ class AccuracyRow:
     weighted : float
         Absolute error summed over all rows, over their summed time.
     coverage : float
-        Share of rows inside the nominal 80 % interval that was made without them; nan where there
-        are too few shape families to make one.
+        Share of rows inside the nominal 80 % interval that was made without them.
     """
 
     kind: str
@@ -61,7 +60,7 @@ def _row(kind: str, format: str, device: str, scored: list[tuple[Donor, Array, f
         weighted=float(
             np.median([np.sum(np.abs(part) * t) / np.sum(t) for part, t in zip(off, times, strict=True)])
         ),
-        coverage=float(np.mean([inside for _, _, inside in scored if np.isfinite(inside)] or [np.nan])),
+        coverage=float(np.mean([inside for _, _, inside in scored])),
     )
 
 
@@ -70,31 +69,12 @@ def _inside(errors: Array, bounds: tuple[float, float]) -> float:
     return float(np.mean((errors >= low) & (errors <= high)))
 
 
-def _halves(donor: Donor) -> float:
-    """Return the coverage of each half of the shape families by the quantiles of the other."""
-    half = donor.data.family // 4 % 2 == 0
-    found = [
-        _inside(donor.errors[test], quantiles(donor.errors[~test]))
-        for test in (half, ~half)
-        if 1 < test.sum() < len(test) - 1
-    ]
-    return float(np.mean(found)) if found else float("nan")
-
-
 def _tabulated(scored: Iterable[tuple[Donor, Array, float]]) -> list[AccuracyRow]:
     table: dict[tuple[str, str, str], list[tuple[Donor, Array, float]]] = {}
     for part in scored:
         data = part[0].data
         table.setdefault((data.kind, data.format, data.device), []).append(part)
     return [_row(*key, parts) for key, parts in sorted(table.items())]
-
-
-def unseen_shapes(donors: Iterable[Donor]) -> list[AccuracyRow]:
-    """Return the errors on shape families left out of the fit, four-fold.
-
-    Coverage is of one half of the families by the residual quantiles of the other half.
-    """
-    return _tabulated((donor, donor.errors, _halves(donor)) for donor in donors)
 
 
 def unseen_devices(donors: Iterable[Donor]) -> list[AccuracyRow]:
